@@ -1,0 +1,1 @@
+"""Inference Router: one address in front of local servers and hosted providers."""

@@ -1,0 +1,46 @@
+"""What the caller wants, read once from path, headers and body: the record that every later step starts from."""
+
+import msgspec
+
+from providers.spec import Codec, Dialect, Fields, Task
+from router.keys import Identity
+from router.uploads import Upload
+
+
+class Endpoint(msgspec.Struct, frozen=True, gc=False):
+    """What a path means: the shape it speaks, the task it asks for, and how its body is framed."""
+
+    dialect: Dialect
+    task: Task
+    upload: bool = False  # multipart, streamed
+    bare: str = ""  # a body that is just a JSON string stands for this field
+    stream: bool | None = None  # fixed by the path; None: the body says
+    media: bool = False  # the answer is not JSON (speech)
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One request. `model` is the id as the caller wrote it; times are of the event loop's clock."""
+
+    id: str
+    endpoint: Endpoint
+    model: str
+    stream: bool
+    fields: Fields
+    body: bytes  # as it came; empty for uploads
+    identity: Identity
+    started: float
+    deadline: float
+    upload: Upload | None = None
+    wants_usage: bool = False  # the caller asked for stream_options.include_usage
+    replay: bool = True  # text may be sent again after it was sent (DECISIONS, "Replay")
+    wait: bool = False  # x-wait-for-model
+
+    @property
+    def codec(self) -> Codec | None:
+        return self.endpoint.dialect.codecs.get(self.endpoint.task)
+
+
+def remaining(call: Call, now: float) -> float:
+    return max(0.0, call.deadline - now)
+
+

@@ -1,0 +1,181 @@
+"""The command line: `inference-router`, and `python -m router`.
+
+Each command reads the configuration, asks one part, and prints. Whatever is wrong is one line for people (or one line a
+fault, from `check`) and an exit code: 1 for the configuration or the machine, 2 for how it was called.
+"""
+
+import hashlib
+import os
+import random
+import secrets
+import string
+import sys
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from providers.spec import ANY_TASK, CONVERSATIONAL, Task
+from router import config, routing
+from router.config import ConfigFaults, Loaded
+
+LETTERS: Final = string.ascii_letters + string.digits
+DIALECTS: Final = ("openai", "huggingface", "tgi")
+STYLES: Final = {"hf": ("hf_", 34), "sk": ("sk-", 48)}  # as the Hub's and OpenAI's keys look
+
+
+class OneLine(click.Group):
+    """Says what is wrong with an invocation in one line."""
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:
+        try:
+            code = super().main(args, *rest, **{**options, "standalone_mode": False})
+        except click.exceptions.NoArgsIsHelpError as error:
+            code = error.exit_code
+            click.echo(error.message)
+        except click.ClickException as error:
+            code = error.exit_code
+            click.echo(f"inference-router: {error.format_message()}", err=True)
+        except ConfigFaults as faults:
+            code = 1
+            click.echo("\n".join(faults.faults), err=True)
+        except click.Abort:
+            code = 130
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+File = click.Path(path_type=Path)
+config_option = click.option(
+    "--config", "file", type=File, help="The configuration, in place of the one that is found."
+)
+
+
+@click.group(cls=OneLine, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """One address in front of local servers and hosted providers.
+
+    The configuration is found at --config, $INFERENCE_ROUTER_CONFIG, ./config.yaml, else the one shipped.
+    """
+
+
+@main.command()
+@click.argument("file", type=File, required=False)
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of the file, for editors.")
+def check(file: Path | None, schema: bool) -> None:
+    """Print every fault of a configuration, or the routes that it makes and what to know about it."""
+    if schema:
+        click.echo(config.schema(), nl=False)
+        return
+    loaded = config.load(file, os.environ)
+    click.echo(f"{loaded.path} holds.\n")
+    _print_routes(loaded)
+    if loaded.notices:
+        click.echo()
+    for notice in loaded.notices:
+        click.echo(f"- {notice}")
+
+
+@main.command()
+@config_option
+def routes(file: Path | None) -> None:
+    """Print every model that can be asked for, and where it is had."""
+    _print_routes(config.load(file, os.environ))
+
+
+def _print_routes(loaded: Loaded) -> None:
+    rows = list(_route_rows(loaded))
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(2)]
+    for model, task, places in rows:
+        click.echo(f"{model:<{widths[0]}}  {task:<{widths[1]}}  {places}".rstrip())
+
+
+def _route_rows(loaded: Loaded) -> Iterator[tuple[str, str, str]]:
+    table = config.table_of(loaded)
+    for model in sorted(table.models()):
+        if model in table.aliases:
+            yield model, "", f"is {table.aliases[model]}"
+        elif (route := table.route(model)) is not None:
+            yield model, _task_of(route), _places_of(route, loaded)
+    for pattern, route in table.wildcards:
+        yield pattern, _task_of(route), _places_of(route, loaded)
+    for name, settings in loaded.config.upstreams.items():
+        if settings.models == "discover":
+            yield "…", "", f"whatever {name} lists" + (", while it answers" if settings.when == "answers" else "")
+
+
+def _task_of(route: routing.Route) -> Task:
+    """The task that a route is for: its own, else that of the first row which says."""
+    tasks = (route.task, *(each.row.task for each in route.deployments))
+    return next((task for task in tasks if task != ANY_TASK), ANY_TASK)
+
+
+def _places_of(route: routing.Route, loaded: Loaded) -> str:
+    names = (each.upstream + (" (off)" if each.upstream in loaded.off else "") for each in route.deployments)
+    return route.policy + ": " + ", ".join(names) if route.policy != "ordered" else ", ".join(names)
+
+
+@main.command()
+@click.argument("model")
+@click.option("--task", help="The Hub's name of it, such as conversational or text-generation.")
+@config_option
+def explain(model: str, task: str | None, file: Path | None) -> None:
+    """Print what would be tried for MODEL, in order, and why other places are not."""
+    loaded = config.load(file, os.environ)
+    lines = list(_explained(loaded, model, task))
+    if not lines:
+        raise click.ClickException(f'nobody has a model "{model}"; `inference-router routes` lists them all')
+    click.echo("\n".join(lines))
+
+
+def _explained(loaded: Loaded, model: str, task: Task | None) -> Iterator[str]:
+    table = config.table_of(loaded)
+    route = table.route(model)
+    wanted = route.model if route else model
+    if route is not None:
+        asked = task or _task_of(route)
+        asked = CONVERSATIONAL if asked == ANY_TASK else asked
+        views = [found for each in DIALECTS if (found := table.find(model, asked, each)) is not None]
+        plan = routing.plan(max(views, key=lambda found: len(found.candidates)), dice=random.Random())  # noqa: S311
+        yield f"{wanted}: {asked}, {plan.route.policy}"
+        for place, each in enumerate(plan.attempts, 1):
+            listens = loaded.config.upstreams[each.deployment.upstream].when == "answers"
+            yield f"  {place}. {each.deployment.name}" + (", if it answers" if listens else "")
+        for drop in plan.dropped:
+            off = loaded.off.get(drop.name.partition("/")[0])
+            yield f"  not {drop.name}: {off.reason if off else drop.reason}"
+    for name, off in loaded.off.items():
+        row = loaded.tables.get(off.provider, {}).get(wanted)
+        if row is not None and not (route and any(each.upstream == name for each in route.deployments)):
+            yield f"  not {name}/{row.id}: {off.reason}"
+
+
+@main.group()
+def keys() -> None:
+    """Virtual keys: those that callers of this router have."""
+
+
+@keys.command()
+@click.option("--style", type=click.Choice(list(STYLES)), default="hf", help="hf: as Hub clients expect it.")
+@click.option("--name", default="alice", help="Whose it is.")
+def create(style: str, name: str) -> None:
+    """Make a key. It is shown this once; the file needs no more than its SHA-256."""
+    prefix, length = STYLES[style]
+    key = prefix + "".join(secrets.choice(LETTERS) for _ in range(length))
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    click.echo(key)
+    click.echo(f"  - {{name: {name}, key_sha256: {digest}}}   # below virtual_keys in config.yaml")
+
+
+@main.command()
+def version() -> None:
+    """Print the version."""
+    click.echo(f"inference-router {_version()}")
+
+
+def _version() -> str:
+    try:
+        return metadata.version("inference-router")
+    except metadata.PackageNotFoundError:
+        return "0 (a checkout that is not installed)"

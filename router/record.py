@@ -1,0 +1,47 @@
+"""What happened, as data: one `Record` a request, made once at its end, from which metrics and the log are fed."""
+
+from typing import Literal
+
+import msgspec
+
+Outcome = Literal["ok", "error", "broken", "client_gone"]
+Billing = Literal["routed", "direct", "none"]
+
+
+class Try(msgspec.Struct, frozen=True, gc=False):
+    """One attempt at one deployment."""
+
+    upstream: str
+    deployment: str
+    status: int  # 0: no answer
+    verdict: str
+    reason: str
+    seconds: float
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """Times in seconds; `model` is the route's name, or `other` where it has none in the configuration."""
+
+    id: str
+    time: float  # Unix, at the end
+    dialect: str
+    task: str
+    model: str
+    tenant: str
+    status: int
+    outcome: Outcome
+    stream: bool
+    seconds: float
+    upstream: str = ""
+    provider_id: str = ""
+    key: str = ""
+    billing: Billing = "none"
+    code: str = ""  # of the fault, where one was answered
+    first: float = 0.0  # until the first event (streams) or the answer
+    overhead: float = 0.0  # of that, ours
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    dropped_events: int = 0
+    broken: str = ""  # why a stream ended early
+    tries: tuple[Try, ...] = ()

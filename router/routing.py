@@ -1,0 +1,363 @@
+"""Which deployments may serve a call, in which order, and why the others may not. Pure: clock and dice are passed in.
+
+A `Table` is built once a configuration generation and is immutable; discovered models and upstreams that do not answer
+make a new one (`with_discovered`). `find` is the expensive half and is kept for each (model, task, dialect);
+`plan` is what each request pays.
+"""
+
+import fnmatch
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
+
+import msgspec
+from pydantic import Field
+
+from providers import spec
+from providers.spec import ANY_TASK, Adapter, Provider, Task
+from router.settings import Settings
+
+Policy = Literal["ordered", "weighted", "fastest", "cheapest", "least_busy"]
+
+SERVES: Final[Mapping[Task, frozenset[Task]]] = {  # a row's task → the tasks that it serves beside itself
+    spec.CONVERSATIONAL: frozenset({spec.TEXT_GENERATION, spec.RESPONSES, spec.TOKENIZE}),
+    spec.TEXT_GENERATION: frozenset({spec.TOKENIZE}),
+    spec.SPEECH_RECOGNITION: frozenset({spec.SPEECH_TRANSLATION}),
+    "sentence-similarity": frozenset({spec.FEATURE_EXTRACTION}),
+    "text-classification": frozenset({spec.MODERATION}),
+}
+
+
+class DeploymentSettings(Settings):
+    """One upstream of a route, and the id under which it knows the model."""
+
+    upstream: str
+    provider_id: str = ""  # empty: the table's, else the model's own id
+    weight: float = Field(default=1.0, gt=0)
+    context: int | None = Field(default=None, gt=0)  # tokens
+
+
+class RouteSettings(Settings):
+    """`models.<id>`: either deployments, or an alias of another model. `*` in the id is a wildcard."""
+
+    task: str = ANY_TASK
+    policy: Policy = "ordered"
+    deployments: list[DeploymentSettings] = Field(default_factory=list)
+    alias: str = ""
+    echo_model: bool = False  # answers carry the id that the caller wrote instead of the provider's
+
+
+class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One line of a provider's table (DECISIONS, "Tables"). Prices: USD per million tokens or per unit; None: unknown."""
+
+    id: str
+    task: Task = ANY_TASK
+    status: Literal["live", "staging", "error"] = "live"
+    context: int | None = None
+    adapter: str | None = None
+    adapter_weights: str | None = None
+    can: frozenset[str] = frozenset()
+    fim: dict[str, str] | None = None
+    price: dict[str, float | None] = {}
+
+
+Rows = Mapping[str, Row]  # HF id → row
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What routing knows of a configured upstream."""
+
+    name: str
+    provider: Provider
+    local: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """An upstream and its id for a model."""
+
+    upstream: str
+    provider_id: str
+    row: Row
+    weight: float = 1.0
+    context: int | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.upstream}/{self.provider_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A deployment that can serve the call, and how: the dialect and task it is spoken to in."""
+
+    deployment: Deployment
+    provider: Provider
+    adapter: Adapter
+    dialect: str
+    task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A deployment that was considered, and why it is not tried."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A model and where it may be had. `pinned`: the caller named the place, so nothing else may serve."""
+
+    model: str
+    deployments: tuple[Deployment, ...]
+    policy: Policy = "ordered"
+    task: Task = ANY_TASK
+    echo_model: bool = False
+    pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A route seen from one (task, dialect): who can, who cannot."""
+
+    route: Route
+    candidates: tuple[Candidate, ...]
+    dropped: tuple[Drop, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to try, in order, and what was left out."""
+
+    route: Route
+    attempts: tuple[Candidate, ...]
+    dropped: tuple[Drop, ...]
+
+
+Score = Callable[[str], float | None]  # deployment name → a figure, None where unknown
+
+
+@dataclass(frozen=True)
+class Table:
+    """Every model that can be asked for. `routes` win over the tables' rows; case-folded twins are found too."""
+
+    places: Mapping[str, Place]
+    routes: Mapping[str, Route]
+    wildcards: tuple[tuple[str, Route], ...]
+    aliases: Mapping[str, str]
+    rows: Mapping[str, Rows]  # upstream → its rows
+    discovered: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # upstream → ids it listed
+    silent: frozenset[str] = frozenset()  # upstreams that do not answer
+    _folded: dict[str, str] = field(default_factory=dict, repr=False)
+    _found: dict[tuple[str, Task, str], Found | None] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        for model in self.models():
+            self._folded.setdefault(model.casefold(), model)
+
+    def models(self) -> list[str]:
+        """Every id that has a route, a row or was discovered; no wildcards."""
+        names = dict.fromkeys([*self.routes, *self.aliases])
+        for place in self.places:
+            names.update(dict.fromkeys(self.rows.get(place, {})))
+            names.update(dict.fromkeys(self.discovered.get(place, ())))
+        return list(names)
+
+    def find(self, model: str, task: Task, dialect: str) -> Found | None:
+        """The route of an id as the caller wrote it, or None where nobody knows it. Kept, bounded."""
+        key = (model, task, dialect)
+        try:
+            return self._found[key]
+        except KeyError:
+            route = self.route(model)
+            found = None if route is None else self._candidates(route, task, dialect)
+            if len(self._found) >= 4096:
+                self._found.clear()
+            self._found[key] = found
+            return found
+
+    def route(self, model: str) -> Route | None:
+        """Exact, case-folded, suffixed, wildcard, then `upstream/id` (DECISIONS, "Ids")."""
+        known = self._known(model)
+        if known is not None:
+            return known
+        base, colon, suffix = model.rpartition(":")
+        if colon and base:
+            suffixed = self._suffixed(base, suffix)
+            if suffixed is not None:
+                return suffixed
+        for pattern, route in self.wildcards:
+            if fnmatch.fnmatchcase(model, pattern):
+                deployments = tuple(self._filled(each, model) for each in route.deployments)
+                return replace(route, model=model, deployments=deployments)
+        place, slash, rest = model.partition("/")
+        if slash and rest and place in self.places:
+            return self._pinned(rest, (place,))
+        return None
+
+    def _known(self, model: str) -> Route | None:
+        name = model if model in self.routes or model in self.aliases or self._listed(model) else self._folded.get(model.casefold())
+        if name is None:
+            return None
+        for _ in range(8):  # an alias of an alias; rings are refused at load
+            if name not in self.aliases:
+                break
+            name = self.aliases[name]
+        else:
+            return None
+        route = self.routes.get(name)
+        if route is not None:
+            return route
+        deployments = self._listed(name)
+        if deployments:
+            return Route(name, deployments)
+        return self.route(name) if name != model else None
+
+    def _listed(self, model: str) -> tuple[Deployment, ...]:
+        """Deployments by row or discovery: local ones first, then the order of the file."""
+        found: list[Deployment] = []
+        for place in sorted(self.places.values(), key=lambda each: not each.local):
+            row = self.rows.get(place.name, {}).get(model)
+            if row is not None:
+                found.append(Deployment(place.name, row.id, row, context=row.context))
+            elif model in self.discovered.get(place.name, ()):
+                found.append(Deployment(place.name, model, Row(model)))
+        return tuple(found)
+
+    def _suffixed(self, base: str, suffix: str) -> Route | None:
+        if suffix in ("fastest", "cheapest", "preferred"):
+            route = self._known(base)
+            policy: Policy = "ordered" if suffix == "preferred" else "fastest" if suffix == "fastest" else "cheapest"
+            return None if route is None else replace(route, policy=policy)
+        if suffix in self.places:
+            return self._pinned(base, (suffix,))
+        places = tuple(place.name for place in self.places.values() if place.provider.name == suffix)
+        return self._pinned(base, places) if places else None
+
+    def _pinned(self, base: str, places: Sequence[str]) -> Route:
+        """A model at named places: as routed there, else by their rows, else under the id as it was written."""
+        route = self._known(base)
+        if route is not None:
+            kept = tuple(each for each in route.deployments if each.upstream in places)
+            if kept:
+                return replace(route, deployments=kept, pinned=True)
+        deployments = tuple(self._filled(Deployment(place, "", Row("")), base) for place in places)
+        return Route(base, deployments, pinned=True)
+
+    def _filled(self, deployment: Deployment, model: str) -> Deployment:
+        """A deployment without an id of its own takes the row's, else the model's."""
+        if deployment.provider_id:
+            return deployment
+        row = self.rows.get(deployment.upstream, {}).get(model) or Row(model)
+        return replace(deployment, provider_id=row.id, row=row, context=deployment.context or row.context)
+
+    def _candidates(self, route: Route, task: Task, dialect: str) -> Found:
+        candidates: list[Candidate] = []
+        dropped: list[Drop] = []
+        for deployment in route.deployments:
+            place = self.places.get(deployment.upstream)
+            reason = "its upstream is switched off" if place is None else self._unfit(route, deployment, place, task)
+            ways = () if reason or place is None else _ways(place.provider, task, dialect)
+            if ways and place is not None:
+                used_dialect, used_task = ways
+                adapter = place.provider.adapters[used_task, used_dialect]
+                candidates.append(Candidate(deployment, place.provider, adapter, used_dialect, used_task))
+            else:
+                dropped.append(Drop(deployment.name, reason or f"its provider has no {task}"))
+        return Found(route, tuple(candidates), tuple(dropped))
+
+    def _unfit(self, route: Route, deployment: Deployment, place: Place, task: Task) -> str:
+        if place.name in self.silent:
+            return "its upstream does not answer"
+        if deployment.row.status == "error":
+            return "its table row says that it is down"
+        for wanted in (route.task, deployment.row.task):
+            if wanted not in (ANY_TASK, task) and task not in SERVES.get(wanted, frozenset()):
+                return f"it serves {wanted}, not {task}"
+        return ""
+
+    def with_live(self, discovered: Mapping[str, tuple[str, ...]], silent: frozenset[str]) -> "Table":
+        return Table(self.places, self.routes, self.wildcards, self.aliases, self.rows, discovered, silent)
+
+
+def _ways(provider: Provider, task: Task, dialect: str) -> tuple[str, Task] | tuple[()]:
+    """How a provider can be spoken to: in the caller's dialect, else in another that the task can be put into."""
+    if (task, dialect) in provider.adapters:
+        return dialect, task
+    if task == spec.TEXT_GENERATION:
+        for other in (spec.TEXT_GENERATION, spec.CONVERSATIONAL):
+            if (other, "openai") in provider.adapters:
+                return "openai", other
+    return ()
+
+
+def build(
+    places: Sequence[Place],
+    models: Mapping[str, RouteSettings],
+    tables: Mapping[str, Rows],
+) -> Table:
+    """Places in the order of the file, the file's explicit routes, and each provider's rows → the table."""
+    rows = {place.name: tables.get(place.provider.name, {}) for place in places}
+    bare = Table({place.name: place for place in places}, {}, (), {}, rows)
+    routes: dict[str, Route] = {}
+    wildcards: list[tuple[str, Route]] = []
+    aliases: dict[str, str] = {}
+    for model, settings in models.items():
+        if settings.alias:
+            aliases[model] = settings.alias
+            continue
+        route = _route(bare, model, settings)
+        if "*" in model:
+            wildcards.append((model, route))
+        else:
+            routes[model] = route
+    return Table(bare.places, routes, tuple(wildcards), aliases, rows)
+
+
+def _route(bare: Table, model: str, settings: RouteSettings) -> Route:
+    deployments: list[Deployment] = []
+    for each in settings.deployments:
+        row = bare.rows.get(each.upstream, {}).get(model) or Row(each.provider_id or model)
+        made = Deployment(each.upstream, each.provider_id, row, each.weight, each.context)
+        deployments.append(made if "*" in model else bare._filled(made, model))
+    return Route(model, tuple(deployments), settings.policy, settings.task, settings.echo_model)
+
+
+def plan(
+    found: Found,
+    *,
+    dice: random.Random,
+    resting: Mapping[str, float] | None = None,
+    speed: Score | None = None,
+    busy: Score | None = None,
+) -> Plan:
+    """Candidates in the order in which they are tried: the route's policy, then those at rest behind the others."""
+    attempts = found.candidates
+    policy = found.route.policy
+    if policy != "ordered" and len(attempts) > 1:
+        attempts = _ordered(attempts, policy, dice, speed, busy)
+    if resting:
+        attempts = tuple(sorted(attempts, key=lambda each: resting.get(each.deployment.name, 0.0)))
+    return Plan(found.route, attempts, found.dropped)
+
+
+def _ordered(
+    candidates: tuple[Candidate, ...], policy: Policy, dice: random.Random, speed: Score | None, busy: Score | None
+) -> tuple[Candidate, ...]:
+    if policy == "weighted":  # Efraimidis and Spirakis 2006: sorting by u^(1/w) draws without replacement by weight
+        drawn = [(dice.random() ** (1.0 / each.deployment.weight), each) for each in candidates]
+        return tuple(each for _, each in sorted(drawn, key=lambda pair: -pair[0]))
+    if policy == "cheapest":
+        return tuple(sorted(candidates, key=lambda each: _known_or_last(each.deployment.row.price.get("output"))))
+    score = speed if policy == "fastest" else busy
+    if score is None:
+        return candidates
+    return tuple(sorted(candidates, key=lambda each: _known_or_last(score(each.deployment.name))))
+
+
+def _known_or_last(figure: float | None) -> float:
+    return float("inf") if figure is None else figure

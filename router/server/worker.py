@@ -1,0 +1,117 @@
+"""One worker: uvicorn's Server around our app and connection, with our way of stopping.
+
+uvicorn's own way waits for half-open sockets, skips the lifespan when forced, and dies of the signal that it drained
+for. Here a drain has one bound, everything that is left is cancelled and cut, the lifespan is always closed, the exit
+code is 0.
+"""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import socket
+from collections.abc import Iterator
+from typing import Protocol
+
+import uvicorn
+from uvicorn.server import Server
+
+from router.server.guard import Guard
+from router.server.turn import App
+
+CLOSING = 1.5  # seconds for what is cancelled to finish its accounts, and for the lifespan to close
+log = logging.getLogger(__name__)
+
+
+class Drainable(Protocol):
+    """The app; `drain` makes readiness say 503 from then on."""
+
+    __call__: App
+
+    def drain(self) -> None: ...
+
+
+class Worker(Server):
+    def __init__(self, app: Drainable, drain: float, lifeline: int | None) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                interface="asgi3",
+                http=Guard,
+                ws="none",
+                loop="uvloop",
+                lifespan="on",
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                log_config=None,
+            )
+        )
+        self._app = app
+        self._grace = drain
+        self._lifeline = lifeline
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._drain)
+        loop.add_signal_handler(signal.SIGINT, self._stop)
+        if self._lifeline is not None:
+            loop.add_reader(self._lifeline, self._orphaned)
+        yield
+
+    def _drain(self) -> None:
+        self._app.drain()
+        self.should_exit = True
+
+    def _stop(self) -> None:
+        self._grace = 0.0
+        self.force_exit = True
+        self._drain()
+        for task in self.server_state.tasks:
+            task.cancel()
+
+    def _orphaned(self) -> None:
+        """The supervisor is gone without a word (SIGKILL): its end of the pipe is closed."""
+        assert self._lifeline is not None
+        asyncio.get_running_loop().remove_reader(self._lifeline)
+        self._drain()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for each in sockets or []:
+            each.close()
+        state = self.server_state
+        for connection in list(state.connections):
+            connection.shutdown()
+        tasks = set(state.tasks)
+        if tasks and self._grace:
+            _, tasks = await asyncio.wait(tasks, timeout=self._grace)
+        if tasks:
+            log.warning("%d requests were cut: they did not end within the drain", len(tasks))
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=CLOSING / 3)
+        await self._flushed()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSING):
+                await self.lifespan.shutdown()
+
+    async def _flushed(self) -> None:
+        """The last bytes of the last answers are on their way; whoever does not take them is cut."""
+        for _ in range(10):
+            if self.force_exit or not self.server_state.connections:
+                break
+            await asyncio.sleep(0.02)
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, Guard):
+                connection.cut()
+
+
+def work(app: Drainable, listener: socket.socket, drain: float, lifeline: int | None = None) -> int:
+    gc.freeze()  # what is loaded by now lives as long as the process: no collection need look at it again
+    worker = Worker(app, drain, lifeline)
+    worker.run(sockets=[listener])
+    return 0

@@ -1,0 +1,45 @@
+"""What the operator writes about one upstream."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from router.secrets import Secret
+from router.settings import Duration, Settings
+
+
+class Timeouts(Settings):
+    """Clocks of one call (DECISIONS, "Clocks"); all in seconds once read."""
+
+    connect: Duration = 5.0  # TCP and TLS
+    first_event: Duration = 10.0  # streams: until the first event, while another candidate remains
+    silence: Duration = 15.0  # streams: between two reads, while another candidate remains
+    last_candidate: Duration = 120.0  # streams: both of the above where nothing else is left to try
+    total: Duration = 600.0  # the whole call
+    queue: Duration = 5.0  # waiting for a free connection
+    idle: Duration = 15.0  # an unused connection is kept this long; keep it below the peer's own limit
+
+
+class Tls(Settings):
+    """Trust and identity towards one upstream; the system's trust store when empty."""
+
+    ca: str = ""  # PEM file with the authorities to trust instead of the system's
+    cert: str = ""  # PEM client certificate (with its key, or beside `key`)
+    key: str = ""
+
+
+class UpstreamSettings(Settings):
+    """A configured place: provider + base_url + keys + timeouts."""
+
+    provider: str
+    base_url: str = ""  # empty: the provider's own
+    keys: list[Secret] = Field(default_factory=list)  # pooled, lent round-robin; empty ones are left out
+    headers: dict[str, str] = Field(default_factory=dict)  # sent with every request
+    timeouts: Timeouts = Timeouts()
+    models: Literal["discover"] | list[str] = Field(default_factory=list)  # ids served beside the tables' rows
+    discover_every: Duration = 60.0
+    when: Literal["always", "answers"] = "always"  # answers: only while its probe is answered
+    connections: int = Field(default=256, ge=1)  # open at once; more wait in line
+    proxy: str = ""  # http://host:port; empty: HTTPS_PROXY / HTTP_PROXY / NO_PROXY of the environment
+    tls: Tls = Tls()
+    url_inputs: Literal["refuse", "pass"] = "refuse"  # http(s) URLs inside bodies, for local backends

@@ -1,0 +1,94 @@
+"""Tokens used, read from what upstreams say: typed decodes that skip everything else, never a parse of each chunk."""
+
+import msgspec
+
+
+class Details(msgspec.Struct, frozen=True):
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """OpenAI's `usage`, of chat, completions, embeddings and (with its own names) responses, images and speech."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    prompt_tokens_details: Details | None = None
+
+    @property
+    def input(self) -> int:
+        return max(0, self.prompt_tokens or self.input_tokens or 0)
+
+    @property
+    def output(self) -> int:
+        return max(0, self.completion_tokens or self.output_tokens or 0)
+
+    @property
+    def cached(self) -> int:
+        return max(0, (self.prompt_tokens_details and self.prompt_tokens_details.cached_tokens) or 0)
+
+
+class Generated(msgspec.Struct, frozen=True):
+    generated_tokens: int = 0
+    input_length: int | None = None
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """What the router reads of a full answer. Decoding it also proves that the whole body is JSON."""
+
+    usage: Usage | None = None
+    error: msgspec.Raw | None = None
+    details: Generated | None = None
+
+
+class ChunkChoices(msgspec.Struct, frozen=True):
+    choices: list[msgspec.Raw] | None = None
+    usage: Usage | None = None
+    response: Reply | None = None  # /v1/responses: inside response.completed
+    details: Generated | None = None  # TGI's last event
+
+
+_reply = msgspec.json.Decoder(Reply).decode
+_chunk = msgspec.json.Decoder(ChunkChoices).decode
+_raw = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+def of_reply(body: bytes) -> Reply | None:
+    """A full JSON answer's usage and error; None where the body is JSON of another shape. Raises ValueError if not JSON."""
+    try:
+        return _reply(body)
+    except msgspec.ValidationError:
+        _raw(body)
+        return None
+    except msgspec.DecodeError as error:
+        raise ValueError("not JSON") from error
+
+
+def of_event(payload: bytes) -> tuple[Usage | None, bool]:
+    """The usage that an event carries, and whether it carries nothing else (a usage chunk: no choices)."""
+    try:
+        chunk = _chunk(payload)
+    except msgspec.DecodeError:
+        return None, False
+    if chunk.usage is not None:
+        return chunk.usage, chunk.choices == []
+    if chunk.response is not None:
+        return chunk.response.usage, False
+    if chunk.details is not None:
+        return generated(chunk.details), False
+    return None, False
+
+
+def generated(details: Generated) -> Usage:
+    """TGI's details as usage."""
+    return Usage(prompt_tokens=details.input_length or 0, completion_tokens=details.generated_tokens)
+
+
+def is_json(payload: bytes) -> bool:
+    try:
+        _raw(payload)
+    except msgspec.DecodeError:
+        return False
+    return True

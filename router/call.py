@@ -19,7 +19,7 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False):
 
 
 class Call(msgspec.Struct, frozen=True):
-    """One request. `model` is the id as the caller wrote it; times are of the event loop's clock."""
+    """One request. `model` is the id as the caller wrote it; times are of `time.monotonic`."""
 
     id: str
     endpoint: Endpoint
@@ -38,9 +38,4 @@ class Call(msgspec.Struct, frozen=True):
     @property
     def codec(self) -> Codec | None:
         return self.endpoint.dialect.codecs.get(self.endpoint.task)
-
-
-def remaining(call: Call, now: float) -> float:
-    return max(0.0, call.deadline - now)
-
 

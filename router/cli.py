@@ -18,7 +18,8 @@ from typing import Any, Final
 import click
 
 from providers.spec import ANY_TASK, CONVERSATIONAL, Task
-from router import config, routing
+from router import config, routing, server
+from router.app import Router
 from router.config import ConfigFaults, Loaded
 
 LETTERS: Final = string.ascii_letters + string.digits
@@ -58,6 +59,27 @@ def main() -> None:
 
     The configuration is found at --config, $INFERENCE_ROUTER_CONFIG, ./config.yaml, else the one shipped.
     """
+
+
+@main.command()
+@config_option
+@click.option("--host", help="Where to listen, in place of server.host.")
+@click.option("--port", type=click.IntRange(0, 65535), help="In place of server.port.")
+@click.option("--workers", type=click.IntRange(1, 256), help="In place of server.workers.")
+def serve(file: Path | None, host: str | None, port: int | None, workers: int | None) -> None:
+    """Serve until told to stop: SIGTERM drains, SIGINT stops at once."""
+    given = {"host": host, "port": port, "workers": workers}
+    loaded = config.load(file, os.environ, {name: each for name, each in given.items() if each is not None})
+    settings = loaded.config.server
+    for notice in loaded.notices:
+        click.echo(notice, err=True)
+    models = len(config.table_of(loaded).models())
+    shown = f"[{settings.host}]" if ":" in settings.host else settings.host
+    where = f"http://{shown}:{settings.port}"
+    click.echo(f"{where}: {models} models at {', '.join(loaded.config.upstreams)}; {loaded.path}", err=True)
+    server.serve(
+        lambda siblings: Router(loaded, siblings), settings.host, settings.port, settings.workers, settings.drain
+    )
 
 
 @main.command()

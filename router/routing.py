@@ -167,6 +167,10 @@ class Table:
             names.update(dict.fromkeys(self.discovered.get(place, ())))
         return list(names)
 
+    def knows(self, model: str) -> bool:
+        """Whether an id is one of ours: a label of figures may carry it."""
+        return self._known(model) is not None
+
     def find(self, model: str, task: Task, dialect: str) -> Found | None:
         """The route of an id as the caller wrote it, or None where nobody knows it. Kept, bounded."""
         key = (model, task, dialect)

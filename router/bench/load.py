@@ -181,7 +181,7 @@ class _Listener(asyncio.Protocol):
         self._payload = payload
         self._crowd = crowd
         self._cut = b""  # a stamp that the read ended in
-        self._begun = False
+        self._heard = self._begun = False
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -203,11 +203,13 @@ class _Listener(asyncio.Protocol):
             at = data.find(wire.MARK, at + wire.STAMP)
         window.events += count
         window.alone += count == 1
+        if not self._heard:
+            self._heard = True
+            if not data.startswith(b"HTTP/1.1 200"):
+                self._crowd.failed(data[:300].decode(errors="replace"))
         if not self._begun and count:
             self._begun = True
             self._crowd.started()
-        elif not self._begun and not data.startswith(b"HTTP/1.1 200"):
-            self._crowd.failed(data[:300].decode(errors="replace"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._crowd.failed(f"a stream ended: {exc}")

@@ -1,6 +1,6 @@
 """A chat server that costs next to nothing, so that what is measured is whatever stands before it.
 
-`python -m router.bench.mock` says its port and serves until it is stopped. Answers are bytes made beforehand; requests
+`python -m router.bench.mock --port 9000` serves until it is stopped. Answers are bytes made beforehand; requests
 are read just far enough to tell them apart. Streams share one wheel that turns once per interval, in steps of a
 millisecond: a stream speaks once a turn, and the streams are spread evenly over the steps, as independent ones are.
 It refuses nothing and checks nothing, and is no example of a server.
@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import gc
 import re
-import sys
 import time
 from typing import Final, cast
 
@@ -41,9 +40,8 @@ class Wheel:
         self._slots[place].add(rider)
         self._riders += 1
         if self._riders == 1:
-            loop = asyncio.get_running_loop()
-            self._due = loop.time() + STEP
-            loop.call_at(self._due, self._turn)
+            self._due = time.monotonic() + STEP
+            asyncio.get_running_loop().call_later(STEP, self._turn)
         return place
 
     def leave(self, rider: "Connection", place: int) -> None:
@@ -51,15 +49,15 @@ class Wheel:
         self._riders -= 1
 
     def _turn(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = time.monotonic()
         while self._due <= now:
             for rider in tuple(self._slots[self._step]):
                 rider.beat()
             self._step = (self._step + 1) % len(self._slots)
             self._due += STEP
         if self._riders:
-            loop.call_at(self._due, self._turn)
+            # Not `call_at(self._due)`: uvloop rounds to milliseconds, and what is nearly due would turn without rest.
+            asyncio.get_running_loop().call_later(STEP, self._turn)
 
 
 class Connection(asyncio.Protocol):
@@ -143,8 +141,6 @@ async def _serve(port: int, interval_ms: int) -> None:
     wheel = Wheel(interval_ms)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(wheel), "127.0.0.1", port, backlog=4096)
-    sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
-    sys.stdout.flush()
     gc.freeze()
     gc.disable()
     await server.serve_forever()
@@ -152,7 +148,7 @@ async def _serve(port: int, interval_ms: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="A chat server that costs next to nothing.")
-    parser.add_argument("--port", type=int, default=0, help="0: any that is free, said on the first line")
+    parser.add_argument("--port", type=int, default=9000)
     parser.add_argument("--interval", type=int, default=20, help="milliseconds between the events of a stream")
     options = parser.parse_args()
     uvloop.run(_serve(options.port, options.interval))

@@ -11,14 +11,14 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
 
 import uvicorn
 from uvicorn.server import Server
 
 from router.server.guard import Guard
-from router.server.turn import App
+from router.server.turn import Message, Scope
 
 CLOSING = 1.5  # seconds for what is cancelled to finish its accounts, and for the lifespan to close
 log = logging.getLogger(__name__)
@@ -27,7 +27,13 @@ log = logging.getLogger(__name__)
 class Drainable(Protocol):
     """The app; `drain` makes readiness say 503 from then on."""
 
-    __call__: App
+    def __call__(
+        self,
+        scope: Scope,
+        receive: Callable[[], Awaitable[Message]],
+        send: Callable[[Message], Awaitable[None]],
+        /,
+    ) -> Awaitable[None]: ...
 
     def drain(self) -> None: ...
 

@@ -115,6 +115,10 @@ def test_a_key_is_made_with_the_line_for_the_file(file: Path, style: str, shape:
     "words",
     [
         ["nonsense"],
+        ["serve", "--port", "http"],
+        ["serve", "--port", "70000"],
+        ["serve", "--workers", "0"],
+        ["serve", "--what"],
         ["explain"],
         ["keys", "destroy"],
         ["keys", "create", "--style", "xx"],
@@ -127,11 +131,20 @@ def test_a_bad_invocation_is_one_line(words: list[str]) -> None:
     assert result.output.startswith("inference-router: ") and result.output.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", ["routes"])
+@pytest.mark.parametrize("command", ["serve", "routes"])
 def test_a_configuration_that_does_not_hold_starts_nothing(command: str, tmp_path: Path) -> None:
     result = run(command, "--config", tmp_path / "nowhere.yaml")
     assert result.exit_code == 1
     assert result.output == f"{tmp_path}/nowhere.yaml: cannot be read: No such file or directory\n"
+
+
+def test_listening_beyond_loopback_without_a_key_is_refused_in_one_line(file: Path) -> None:
+    result = run("serve", "--config", file, "--host", "0.0.0.0")
+    assert result.exit_code == 1
+    assert result.output.startswith(
+        "config.yaml server.host: other machines could reach it, and there is no virtual key"
+    )
+    assert result.output.count("\n") == 1
 
 
 def test_without_a_command_it_says_which_there_are() -> None:

@@ -1,0 +1,260 @@
+"""Walk a plan until one deployment serves: the one place that acts on `retry.judge`, for every surface and task.
+
+Until the first valid event (or the whole of a JSON answer) is in hand nothing has been said to the caller, so another
+try is possible; after that none is. Every try is noted in the story, and a plan that is used up ends in a Refused
+whose fault lists them all.
+"""
+
+import asyncio
+import random
+from time import monotonic
+from typing import Final, Literal
+
+import msgspec
+
+from providers import sse
+from providers.spec import Unreadable
+from router import failures, retry, translate, usage
+from router.call import Call
+from router.errors import Refused, unauthorized
+from router.failures import Failure
+from router.health import Resting
+from router.keys import Lent
+from router.outgoing import Upstream
+from router.record import Try
+from router.retry import Outcome, RetrySettings, Standing, Verdict
+from router.routing import Candidate, Plan
+from router.secrets import Secret
+from router.story import Story
+from router.translate import Prepared
+from router.upstream.connection import NEVER, Answer
+from router.upstream.faults import Broken, Silence
+from router.usage import Usage
+
+FULL_LIMIT: Final = 64 * 1024 * 1024  # of a JSON answer
+ERROR_LIMIT: Final = 1024 * 1024
+Key = Lent | Secret | None
+
+
+class Served(msgspec.Struct):
+    """An answer that the caller gets: whole (`body`), or as events or bytes of which the first are in hand."""
+
+    candidate: Candidate
+    prepared: Prepared
+    answer: Answer
+    form: Literal["full", "events", "bytes"]
+    body: bytes = b""
+    blocks: list[bytes] = []
+    splitter: sse.Splitter | None = None
+    clocks: tuple[float, float] = (NEVER, NEVER)
+    used: Usage | None = None
+
+
+class Walker:
+    """The upstreams, what rests, the policy and the dice; `walk` is the engine."""
+
+    def __init__(self, upstreams: dict[str, Upstream], resting: Resting, settings: RetrySettings) -> None:
+        self._upstreams = upstreams
+        self._resting = resting
+        self._settings = settings
+        self._dice = random.Random()  # noqa: S311 - jitter, not secrets
+
+    async def walk(self, call: Call, plan: Plan, story: Story) -> Served:
+        attempts = rotations = 0
+        last: Failure | None = None
+        candidates = plan.attempts[: self._settings.deployments]
+        for place, candidate in enumerate(candidates):
+            upstream = self._upstreams[candidate.deployment.upstream]
+            later = candidates[place + 1 :]
+            tries = 0
+            verdict = Verdict.NEXT
+            while True:
+                key, usable = self._key(call, plan, upstream)
+                if not usable:
+                    failed = failures.no_key(candidate, last)
+                    story.tries.append(Try(upstream.name, candidate.deployment.name, 0, "next", "no usable key", 0.0))
+                    last = last or failed
+                    break
+                tries += 1
+                attempts += 1
+                began = monotonic()
+                served = await self._attempt(call, candidate, upstream, key, bool(later), story)
+                now = monotonic()
+                story.waited += now - began
+                outcome = Outcome(200, now - began) if isinstance(served, Served) else served.outcome
+                judged = retry.judge(
+                    outcome,
+                    Standing(
+                        tries=tries,
+                        attempts=attempts,
+                        rotations=rotations,
+                        other_key=isinstance(key, Lent) and self._has_other(upstream, key, now),
+                        pooled=isinstance(key, Lent),
+                        others=bool(later),
+                        larger=_larger(candidate, later),
+                        remaining=call.deadline - now,
+                        replay=call.replay and (call.upload is None or call.upload.replayable()),
+                        wait=call.wait,
+                    ),
+                    self._settings,
+                    self._dice,
+                )
+                story.tries.append(
+                    Try(
+                        upstream.name,
+                        candidate.deployment.name,
+                        outcome.status,
+                        judged.verdict.value,
+                        outcome.code or outcome.reason,
+                        round(now - began, 6),
+                    )
+                )
+                if isinstance(served, Served):
+                    _note(story, upstream, candidate, key)
+                    return served
+                last, verdict = served, judged.verdict
+                if judged.rest_key and isinstance(key, Lent):
+                    self._resting.rest(key.name, now + judged.rest_key)
+                if judged.rest:
+                    self._resting.rest(candidate.deployment.name, now + judged.rest)
+                if verdict is Verdict.AGAIN:
+                    await asyncio.sleep(judged.wait)
+                    story.waited += judged.wait
+                elif verdict is Verdict.ROTATE:
+                    rotations += 1
+                else:
+                    break
+            if verdict is Verdict.STOP:
+                break
+        if last is None:
+            raise Refused(failures.nothing_to_try(call, plan))
+        _note(story, self._upstreams[last.candidate.deployment.upstream], last.candidate, None)
+        raise failures.refusal(call, plan, last, story.tries)
+
+    def _key(self, call: Call, plan: Plan, upstream: Upstream) -> tuple[Key, bool]:
+        """Whose key goes with this attempt, and whether it can be made at all."""
+        identity = call.identity
+        stored = identity.stored_keys.get(upstream.name) or identity.stored_keys.get(upstream.provider.name)
+        if stored:
+            return stored, True
+        if identity.user_key is not None:
+            if not plan.route.pinned:
+                raise unauthorized()
+            return identity.user_key, True
+        if len(upstream.keys):
+            lent = upstream.keys.lend(monotonic())
+            return lent, lent is not None
+        return None, not upstream.provider.needs_key or bool(upstream.settings.base_url)
+
+    def _has_other(self, upstream: Upstream, key: Lent, now: float) -> bool:
+        return any(name != key.name and self._resting.until(name) <= now for name in upstream.keys.names())
+
+    async def _attempt(
+        self, call: Call, candidate: Candidate, upstream: Upstream, key: Key, others: bool, story: Story
+    ) -> Served | Failure:
+        """One try at one deployment: its answer with the first event in hand, or what came instead."""
+        began = monotonic()
+        clocks = upstream.clocks
+        first = clocks.first_event if others else clocks.last_candidate
+        silence = clocks.silence if others else clocks.last_candidate
+        deadline = min(call.deadline, began + clocks.total)
+        try:
+            if call.upload is not None:
+                model = candidate.deployment.provider_id
+                length = call.upload.outgoing_length(model)
+                head = upstream.upload(candidate, key, call.upload.boundary, length)
+                prepared = Prepared(b"")
+                answer = await upstream.pool.open(
+                    head, call.upload.pieces(model), first=NEVER, deadline=deadline, replay=False
+                )
+            else:
+                prepared = translate.prepare(call, candidate)
+                head = upstream.post(candidate, call.stream, key, len(prepared.body))
+                wait = first if call.stream else NEVER
+                answer = await upstream.pool.open(
+                    head, prepared.body, first=wait, deadline=deadline, replay=call.replay
+                )
+        except Unreadable as unreadable:
+            return Failure(candidate, Outcome(unreadable.status, 0.0, code="invalid_request"), unreadable=unreadable)
+        if isinstance(answer, Silence):
+            seconds = monotonic() - began
+            return Failure(candidate, Outcome(0, seconds, answer.reason, sent=answer.sent), detail=answer.detail)
+        try:
+            if not 200 <= answer.status < 300:
+                return await self._failed(candidate, answer, began)
+            served = await self._first(call, candidate, prepared, answer)
+        except Broken as broken:
+            answer.close()
+            reason = "timeout" if broken.reason in ("silence", "deadline") else "bad_response"
+            return Failure(candidate, Outcome(0, monotonic() - began, reason))
+        except BaseException:
+            answer.close()
+            raise
+        if isinstance(served, Served):
+            served.clocks = (silence, deadline)
+        return served
+
+    async def _failed(self, candidate: Candidate, answer: Answer, began: float) -> Failure:
+        body = await answer.read(ERROR_LIMIT)
+        seconds = monotonic() - began
+        return failures.of_answer(candidate, answer.status, answer.headers, body, seconds)
+
+    async def _first(self, call: Call, candidate: Candidate, prepared: Prepared, answer: Answer) -> Served | Failure:
+        """A 2xx head is no answer yet: the first event, or the whole of a JSON body, says whether it is one."""
+        kind = (answer.header(b"content-type") or b"").lower()
+        if kind.startswith(b"text/event-stream"):
+            return await _first_event(call, candidate, prepared, answer)
+        if call.endpoint.media or (kind and b"json" not in kind):
+            if call.stream or (prepared.crossed and kind):
+                answer.close()
+                return Failure(candidate, Outcome(0, 0.0, "bad_response"))
+            return Served(candidate, prepared, answer, "bytes", await answer.chunk())
+        body = await answer.read(FULL_LIMIT)
+        try:
+            reply = usage.of_reply(body)
+            if reply is not None and reply.error is not None and bytes(reply.error) != b"null":
+                return failures.of_error_body(candidate, answer.headers, body)
+            used = reply and (reply.usage or (usage.generated(reply.details) if reply.details else None))
+            body = translate.answer(call, candidate, prepared, body)
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return Failure(candidate, Outcome(0, 0.0, "bad_response"))
+        return Served(candidate, prepared, answer, "full", body, used=used or None)
+
+
+async def _first_event(call: Call, candidate: Candidate, prepared: Prepared, answer: Answer) -> Served | Failure:
+    """Read until a block with a payload has come; comments before it are kept for the caller."""
+    splitter = sse.Splitter()
+    blocks: list[bytes] = []
+    while data := await answer.chunk():
+        for block in splitter.feed(data):
+            blocks.append(block)
+        payload = next((each for each in map(sse.data, blocks) if each is not None), None)
+        if payload is None and not splitter.torn:
+            continue
+        if payload is not None and b'"error"' in payload:
+            failure = failures.of_error_event(candidate, answer.headers, payload)
+            if failure is not None:
+                answer.close()
+                return failure
+        if not call.stream and call.upload is None:
+            answer.close()
+            return Failure(candidate, Outcome(0, 0.0, "bad_response"))
+        return Served(candidate, prepared, answer, "events", blocks=blocks, splitter=splitter)
+    rest = splitter.rest()
+    if rest and (failure := failures.of_error_event(candidate, answer.headers, sse.data(rest + b"\n\n") or b"")):
+        return failure
+    return Failure(candidate, Outcome(0, 0.0, "bad_response"))
+
+
+def _larger(candidate: Candidate, later: tuple[Candidate, ...]) -> bool:
+    mine = candidate.deployment.context
+    return mine is not None and any((each.deployment.context or 0) > mine for each in later)
+
+
+def _note(story: Story, upstream: Upstream, candidate: Candidate, key: Key) -> None:
+    story.upstream = upstream.name
+    story.provider_id = candidate.deployment.provider_id
+    if isinstance(key, Lent):
+        story.key, story.billing = key.name, "routed"
+    elif key is not None:
+        story.billing = "direct"

@@ -1,0 +1,109 @@
+"""What upstreams are asked in the background: which models they list, and whether they answer at all.
+
+`models: discover` reads the upstream's own list every `discover_every`; `when: answers` is probed by the same request,
+again every 30 s. Neither ever delays the start or a request; each change makes a new routing table, swapped whole.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from router.outgoing import Upstream
+from router.routing import Table
+from router.upstream.faults import Broken, Silence
+
+PROBE: Final = 30.0
+ANSWER: Final = 5.0  # seconds that a probe may take
+LIST_LIMIT: Final = 16 * 1024 * 1024
+
+
+class _Model(msgspec.Struct):
+    id: str
+
+
+class _Models(msgspec.Struct):
+    data: list[_Model]
+
+
+class Live:
+    """Keeps `table()` current through `swap`."""
+
+    def __init__(
+        self, upstreams: Mapping[str, Upstream], table: Callable[[], Table], swap: Callable[[Table], None]
+    ) -> None:
+        self._upstreams = [
+            each
+            for each in upstreams.values()
+            if each.settings.models == "discover" or each.settings.when == "answers"
+        ]
+        self._table = table
+        self._swap = swap
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def silent(self) -> frozenset[str]:
+        """Those that nobody may be sent to before they answered once."""
+        return frozenset(each.name for each in self._upstreams if each.settings.when == "answers")
+
+    def open(self) -> None:
+        self._tasks = [asyncio.create_task(self._follow(each), name=f"live {each.name}") for each in self._upstreams]
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+
+    async def _follow(self, upstream: Upstream) -> None:
+        settings = upstream.settings
+        pause = PROBE if settings.when == "answers" else settings.discover_every
+        while True:
+            listed = await ask(upstream)
+            self._note(upstream, listed)
+            await asyncio.sleep(pause * random.uniform(0.9, 1.1))  # noqa: S311 - so that workers do not ask in step
+
+    def _note(self, upstream: Upstream, listed: tuple[str, ...] | None) -> None:
+        table = self._table()
+        discovered = dict(table.discovered)
+        silent = set(table.silent)
+        if listed is None:
+            if upstream.settings.when == "answers":
+                silent.add(upstream.name)
+        else:
+            silent.discard(upstream.name)
+            if upstream.settings.models == "discover":
+                discovered[upstream.name] = listed
+        if discovered != table.discovered or silent != table.silent:
+            self._swap(table.with_live(discovered, frozenset(silent)))
+
+
+async def ask(upstream: Upstream) -> tuple[str, ...] | None:
+    """The ids that an upstream lists; None where it does not answer like what it is said to be."""
+    if upstream.provider.name == "tgi":
+        info = await get(upstream, "/info")
+        model = info.get("model_id") if isinstance(info, dict) else None
+        return (model,) if isinstance(model, str) else None
+    found = await get(upstream, upstream.provider.models_path or "/v1/models")
+    try:
+        return tuple(each.id for each in msgspec.convert(found, _Models).data)
+    except msgspec.ValidationError:
+        return None
+
+
+async def get(upstream: Upstream, path: str) -> Any:
+    """A small JSON document of an upstream; None where it does not give one."""
+    now = asyncio.get_running_loop().time()
+    key = upstream.keys.lend(now)
+    deadline = now + ANSWER
+    answer = await upstream.pool.open(upstream.get(path, key), b"", first=ANSWER, deadline=deadline, replay=True)
+    if isinstance(answer, Silence):
+        return None
+    try:
+        body = await answer.read(LIST_LIMIT)
+        return msgspec.json.decode(body) if answer.status == 200 else None
+    except (Broken, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    finally:
+        answer.close()

@@ -166,7 +166,12 @@ def _portkey_headers(place: Place) -> Mapping[str, str]:
 
 def _litellm_env(rust: str) -> Callable[[Place], Mapping[str, str]]:
     # It refuses to start without a key.
-    quiet = {"LITELLM_MASTER_KEY": wire.KEY, "LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MODE": "PRODUCTION"}
+    quiet = {
+        "LITELLM_MASTER_KEY": wire.KEY,
+        "LITELLM_LOG": "ERROR",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "LITELLM_MODE": "PRODUCTION",
+    }
     return lambda _: {**quiet, "LITELLM_RUST": rust}
 
 

@@ -160,7 +160,11 @@ def _summary(rounds: list[Figures]) -> dict[str, dict[str, float]]:
 
 
 def _machine(pinned: tuple[int, int] | None) -> dict[str, Any]:
-    cpu = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    cpu = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if "model name" in line
+    ]
     nginx = subprocess.run([peers.NGINX, "-v"], capture_output=True, text=True, check=False).stderr.strip()
     return {
         "cpu": cpu[0] if cpu else platform.machine(),

@@ -107,7 +107,9 @@ class Router:
                         await sandbox.open()
                         stack.push_async_callback(sandbox.close)
                     base_url = sandbox.base_url
-                upstreams[name] = Upstream(name, provider, each, KeyPool(name, tuple(each.keys), self._resting), base_url)
+                upstreams[name] = Upstream(
+                    name, provider, each, KeyPool(name, tuple(each.keys), self._resting), base_url
+                )
                 stack.push_async_callback(upstreams[name].pool.close)
             pipeline = Pipeline(
                 table=config.table_of(self._loaded),
@@ -126,6 +128,7 @@ class Router:
             following = Live(upstreams, lambda: pipeline.table, swap)
             pipeline.table = pipeline.table.with_live(pipeline.table.discovered, following.silent())
             self._upstreams = upstreams
+            pipeline.open()
             self._pipeline = pipeline
             self._recorder.open()
             stack.callback(self._recorder.close)
@@ -189,7 +192,7 @@ class Router:
 
     async def _below(self, request: Request) -> Response:
         """GET below a model: TGI's `/info`, `/health` and `/`."""
-        model, slash, last = request.path_params["id"].rpartition("/")
+        model, _, last = request.path_params["id"].rpartition("/")
         if last not in ("info", "health"):
             model, last = request.path_params["id"].rstrip("/"), "health"
         return await self._about(request, model, last)
@@ -214,8 +217,15 @@ class Router:
                 if isinstance(info, dict):
                     return _json({**info, "model_id": model})
         contexts = [place["context_length"] for place in entry["providers"] if "context_length" in place]
-        info = {"model_id": model, "model_pipeline_tag": "text-generation", "router": "inference-router", "version": version()}
-        return _json(info | ({"max_input_tokens": max(contexts), "max_total_tokens": max(contexts)} if contexts else {}))
+        info = {
+            "model_id": model,
+            "model_pipeline_tag": "text-generation",
+            "router": "inference-router",
+            "version": version(),
+        }
+        return _json(
+            info | ({"max_input_tokens": max(contexts), "max_total_tokens": max(contexts)} if contexts else {})
+        )
 
     async def _not_here(self, request: Request) -> Response:
         fault = Fault(404, "not_supported", f"{request.scope['path']} is reserved and not served by this version.")

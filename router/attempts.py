@@ -18,7 +18,7 @@ from router import failures, retry, translate, usage
 from router.call import Call
 from router.errors import Refused, unauthorized
 from router.failures import Failure
-from router.health import Resting
+from router.health import Resting, Speeds
 from router.keys import Lent
 from router.outgoing import Upstream
 from router.record import Try
@@ -57,6 +57,7 @@ class Walker:
         self._upstreams = upstreams
         self._resting = resting
         self._settings = settings
+        self.speeds = Speeds()
         self._dice = random.Random()  # noqa: S311 - jitter, not secrets
 
     async def walk(self, call: Call, plan: Plan, story: Story) -> Served:
@@ -111,6 +112,7 @@ class Walker:
                 )
                 if isinstance(served, Served):
                     _note(story, upstream, candidate, key)
+                    self.speeds.note(candidate.deployment.name, now - began)
                     return served
                 last, verdict = served, judged.verdict
                 if judged.rest_key and isinstance(key, Lent):
@@ -130,6 +132,11 @@ class Walker:
             raise Refused(failures.nothing_to_try(call, plan))
         _note(story, self._upstreams[last.candidate.deployment.upstream], last.candidate, None)
         raise failures.refusal(call, plan, last, story.tries)
+
+    def busy(self, deployment: str) -> float:
+        """Requests under way at a deployment's upstream."""
+        upstream = self._upstreams.get(deployment.partition("/")[0])
+        return 0.0 if upstream is None else upstream.pool.inflight
 
     def _key(self, call: Call, plan: Plan, upstream: Upstream) -> tuple[Key, bool]:
         """Whose key goes with this attempt, and whether it can be made at all."""
@@ -226,8 +233,7 @@ async def _first_event(call: Call, candidate: Candidate, prepared: Prepared, ans
     splitter = sse.Splitter()
     blocks: list[bytes] = []
     while data := await answer.chunk():
-        for block in splitter.feed(data):
-            blocks.append(block)
+        blocks += splitter.feed(data)
         payload = next((each for each in map(sse.data, blocks) if each is not None), None)
         if payload is None and not splitter.torn:
             continue

@@ -38,4 +38,3 @@ class Call(msgspec.Struct, frozen=True):
     @property
     def codec(self) -> Codec | None:
         return self.endpoint.dialect.codecs.get(self.endpoint.task)
-

@@ -114,7 +114,7 @@ def _first_doubled(body: bytes) -> str | None:
 
 
 def _depth(body: bytes) -> int:
-    """The deepest nesting. Bytes that carry no structure go first, at C speed; strings and escapes then fall to two regexes."""
+    """The deepest nesting. What carries no structure goes first, at C speed; strings and escapes after it."""
     bare = _escape.sub(b"", body) if b"\\" in body else body
     skeleton = _string.sub(b"", bare.translate(None, _PLAIN))
     deepest = depth = 0

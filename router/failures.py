@@ -124,7 +124,7 @@ def nothing_to_try(call: Call, plan: Plan) -> Fault:
 
 
 def refusal(call: Call, plan: Plan, last: Failure, tries: list[Try]) -> Refused:
-    """The fault for a plan that is used up: the request's own where it was at fault, else one that lists the attempts."""
+    """The fault for a plan that is used up: the request's own where that was at fault, else all attempts."""
     outcome = last.outcome
     if last.unreadable is not None:
         return Refused(Fault(outcome.status, "invalid_request", last.unreadable.message, last.unreadable.param))
@@ -152,8 +152,12 @@ def refusal(call: Call, plan: Plan, last: Failure, tries: list[Try]) -> Refused:
         message = f"The upstream of '{call.model}' {words}."
     else:
         status = 404 if kind is Kind.ABSENT else outcome.status
-        code = "model_not_found" if kind is Kind.ABSENT else "upstream_rate_limited" if status == 429 else "upstream_error"
-        message = f"The upstream of '{call.model}' answered {outcome.status}" + (f": {last.message}" if last.message else ".")
+        code = (
+            "model_not_found" if kind is Kind.ABSENT else "upstream_rate_limited" if status == 429 else "upstream_error"
+        )
+        message = f"The upstream of '{call.model}' answered {outcome.status}" + (
+            f": {last.message}" if last.message else "."
+        )
     if len(tries) > 1:
         message += f" {len(tries)} attempts were made."
     return Refused(Fault(status, code, message, retry_after=outcome.hint, attempts=listed))

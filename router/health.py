@@ -1,4 +1,7 @@
-"""Which keys and deployments are left alone, and until when. In memory; a later moment never gives way to an earlier."""
+"""What is known of keys and deployments from use: who is left alone until when, and who answers how fast. In memory.
+
+A later moment of rest never gives way to an earlier one.
+"""
 
 from router.settings import Duration, Settings
 
@@ -35,3 +38,19 @@ class Resting:
 
     def __bool__(self) -> bool:
         return bool(self._until)
+
+
+class Speeds:
+    """Seconds until a deployment's first event or answer: an average in which the last ones count most."""
+
+    __slots__ = ("_seconds",)
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    def note(self, name: str, seconds: float) -> None:
+        before = self._seconds.get(name)
+        self._seconds[name] = seconds if before is None else before + 0.2 * (seconds - before)
+
+    def of(self, name: str) -> float | None:
+        return self._seconds.get(name)

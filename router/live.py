@@ -35,9 +35,7 @@ class Live:
         self, upstreams: Mapping[str, Upstream], table: Callable[[], Table], swap: Callable[[Table], None]
     ) -> None:
         self._upstreams = [
-            each
-            for each in upstreams.values()
-            if each.settings.models == "discover" or each.settings.when == "answers"
+            each for each in upstreams.values() if each.settings.models == "discover" or each.settings.when == "answers"
         ]
         self._table = table
         self._swap = swap

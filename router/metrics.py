@@ -148,7 +148,9 @@ class _Summed:
         requests = CounterMetricFamily(
             "router_requests", "Requests answered.", labels=("dialect", "task", "model", "upstream", "status")
         )
-        tokens = CounterMetricFamily("router_tokens", "Tokens as upstreams count them.", labels=("model", "upstream", "kind"))
+        tokens = CounterMetricFamily(
+            "router_tokens", "Tokens as upstreams count them.", labels=("model", "upstream", "kind")
+        )
         by_model: dict[Labels, int] = {}
         for labels, cell in cells.items():
             requests.add_metric(labels, cell.requests)
@@ -161,7 +163,9 @@ class _Summed:
             tokens.add_metric(labels, amount)
         yield requests
         yield tokens
-        yield _histogram("router_request_duration_seconds", "From the request's head to its last byte.", cells, "duration", SECONDS)
+        yield _histogram(
+            "router_request_duration_seconds", "From the request's head to its last byte.", cells, "duration", SECONDS
+        )
         yield _histogram("router_first_token_seconds", "Until the first event or the answer.", cells, "first", SECONDS)
         yield _histogram("router_overhead_seconds", "Of that, the router's own part.", cells, "overhead", OVERHEAD)
         for name, text, kind, second in _COUNTERS:
@@ -173,7 +177,9 @@ class _Summed:
         for labels in _summed(snapshot.resting for snapshot in self._snapshots):
             rest.add_metric(labels, 1)
         yield rest
-        yield GaugeMetricFamily("router_inflight_requests", "Being served now.", sum(each.inflight for each in self._snapshots))
+        yield GaugeMetricFamily(
+            "router_inflight_requests", "Being served now.", sum(each.inflight for each in self._snapshots)
+        )
         generation = max((each.generation for each in self._snapshots), default=0)
         yield GaugeMetricFamily("router_config_generation", "The configuration in use.", generation)
         build = GaugeMetricFamily("router_build_info", "This build.", labels=("version",))

@@ -62,11 +62,15 @@ class Pipeline:
         self._dice = random.Random()  # noqa: S311 - weights, not secrets
         self._prefix = os.urandom(6).hex()
         self._counter = 0
+        self._loop: asyncio.AbstractEventLoop | None = None  # known once it runs; asking for it costs a system call
+
+    def open(self) -> None:
+        self._loop = asyncio.get_running_loop()
 
     async def serve(self, scope: Any, receive: Receive, send: relay.Send, endpoint: Endpoint, model: str) -> None:
         headers = {name: value for name, value in scope["headers"] if name in _READ}
         story = Story(self._request_id(headers), endpoint, monotonic())
-        story.task = asyncio.current_task()
+        story.task = asyncio.current_task(self._loop)
         connection = scope.get("router.connection")
         if connection is not None:
             connection.on_gone = story.leave
@@ -116,9 +120,7 @@ class Pipeline:
         self._counter += 1
         return f"{self._prefix}-{self._counter:x}"
 
-    async def _read(
-        self, story: Story, identity: Identity, headers: Headers, receive: Receive, model: str
-    ) -> Call:
+    async def _read(self, story: Story, identity: Identity, headers: Headers, receive: Receive, model: str) -> Call:
         """Body and headers → Call. Raises Refused naming the field."""
         endpoint = story.endpoint
         if headers.get(b"content-encoding", b"identity").lower() != b"identity":
@@ -206,7 +208,8 @@ class Pipeline:
         if found.route.policy == "ordered" and not self._resting:
             return Plan(found.route, found.candidates, found.dropped)
         resting = self._resting.resting(monotonic())
-        return routing.plan(found, dice=self._dice, resting=resting)
+        walker = self._walker
+        return routing.plan(found, dice=self._dice, resting=resting, speed=walker.speeds.of, busy=walker.busy)
 
     def _label(self, found: Found) -> str:
         return found.route.model if self.table.knows(found.route.model) else "other"

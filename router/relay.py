@@ -86,9 +86,7 @@ async def answer(send: Send, call: Call, served: Served, story: Story, now: floa
         upstream.close()
 
 
-async def _full(
-    send: Send, call: Call, served: Served, story: Story, headers: Headers, now: float, echo: bool
-) -> None:
+async def _full(send: Send, call: Call, served: Served, story: Story, headers: Headers, now: float, echo: bool) -> None:
     body = served.body
     story.usage = served.used
     if echo:

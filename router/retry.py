@@ -197,10 +197,12 @@ def _pause(
 def hint_of(headers: list[tuple[bytes, bytes]]) -> float | None:
     """Seconds that the upstream asks us to wait, from the five forms in use; None where it says nothing usable.
 
-    `retry-after-ms`, `retry-after` in seconds (also fractions) or as an HTTP date (relative to the answer's own `date`),
+    `retry-after-ms`, `retry-after` in seconds (also fractions) or as an HTTP date (read against its own `date`),
     `x-ratelimit-reset-*` (`6m0s`, `1s`), IETF `ratelimit: "api";r=0;t=55`.
     """
-    found = {name: value.decode("latin-1").strip()[:128] for name, value in headers if name in _HINTS or name == b"date"}
+    found = {
+        name: value.decode("latin-1").strip()[:128] for name, value in headers if name in _HINTS or name == b"date"
+    }
     for name, factor in ((b"retry-after-ms", 0.001), (b"retry-after", 1.0)):
         seconds = _number(found.get(name, ""))
         if seconds is not None:

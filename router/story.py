@@ -10,7 +10,10 @@ from router.usage import Usage
 
 
 class Story:
-    """Times are of `time.monotonic`, which loops count by too, but uvloop only in milliseconds. `leave` is what the server calls when the caller has gone."""
+    """Times are of `time.monotonic`, which loops count by too, but uvloop only in milliseconds.
+
+    `leave` is what the server calls when the caller has gone.
+    """
 
     __slots__ = (
         "billing",
@@ -36,8 +39,8 @@ class Story:
         "waited",
     )
 
-    def __init__(self, id: str, endpoint: Endpoint, started: float) -> None:
-        self.id = id
+    def __init__(self, request_id: str, endpoint: Endpoint, started: float) -> None:
+        self.id = request_id
         self.endpoint = endpoint
         self.started = started
         self.task: asyncio.Task[object] | None = None

@@ -74,7 +74,7 @@ def _cross(call: Call, candidate: Candidate) -> Prepared:
 
 
 def answer(call: Call, candidate: Candidate, prepared: Prepared, body: bytes) -> bytes:
-    """A full JSON answer in the caller's dialect. Raises LookupError or ValueError where it is not what was asked for."""
+    """A full JSON answer in the caller's dialect. Raises LookupError or ValueError where it is none."""
     if not prepared.crossed:
         return body
     reply = msgspec.json.decode(body)

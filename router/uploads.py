@@ -20,7 +20,9 @@ PIECE: Final = 64 * 1024
 MODEL: Final = 10 * 1024
 _BREAK: Final = b"\r\n"
 
-_boundary = re.compile(rb'multipart/form-data\s*;(?:[^"]*;)?\s*boundary=(?:"([^"\r\n]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
+_boundary = re.compile(
+    rb'multipart/form-data\s*;(?:[^"]*;)?\s*boundary=(?:"([^"\r\n]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE
+)
 _name = re.compile(rb'content-disposition:[^\r\n]*?[;\s]name="?([^";\r\n]+)"?', re.IGNORECASE)
 
 Receive = Callable[[], Awaitable[bytes]]

@@ -56,7 +56,7 @@ _raw = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 def of_reply(body: bytes) -> Reply | None:
-    """A full JSON answer's usage and error; None where the body is JSON of another shape. Raises ValueError if not JSON."""
+    """A full JSON answer's usage and error; None where the body is JSON of another shape. ValueError if not JSON."""
     try:
         return _reply(body)
     except msgspec.ValidationError:

@@ -88,9 +88,7 @@ FACTS: Final[Mapping[str, object]] = {
 }
 FACT_ANSWERS: Final = {path.encode(): _json(fact) for path, fact in FACTS.items()}
 
-STREAM_HEAD: Final = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n"
-)
+STREAM_HEAD: Final = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n"
 EVENT_HEAD: Final
 EVENT_TAIL: Final
 EVENT_HEAD, EVENT_TAIL = _chunk(_event({"role": "assistant", "content": "@@" + "0" * 19})).split(b"0" * 19)

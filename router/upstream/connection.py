@@ -163,7 +163,7 @@ class Answer:
 
 
 class Connection(asyncio.Protocol):
-    """The protocol object; `free` is called when it may be used again, `lost` when it is gone. Each at most once an event."""
+    """The protocol object; `free` is called when it may be used again, `lost` when it is gone."""
 
     __slots__ = (
         "_answer",

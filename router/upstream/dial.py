@@ -134,7 +134,8 @@ def proxy_of(origin: Origin, configured: str, env: Mapping[str, str]) -> tuple[O
         if origin.host in ("localhost", "127.0.0.1", "::1"):
             return None, ""
         proxies = {
-            scheme: env.get(f"{scheme}_proxy") or env.get(f"{scheme.upper()}_PROXY") or "" for scheme in ("http", "https", "no")
+            scheme: env.get(f"{scheme}_proxy") or env.get(f"{scheme.upper()}_PROXY") or ""
+            for scheme in ("http", "https", "no")
         }
         if urllib.request.proxy_bypass_environment(origin.host, proxies):  # type: ignore[attr-defined]
             return None, ""
@@ -142,5 +143,7 @@ def proxy_of(origin: Origin, configured: str, env: Mapping[str, str]) -> tuple[O
     if not url:
         return None, ""
     parts = urllib.parse.urlsplit(url if "//" in url else f"http://{url}")
-    auth = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}" if parts.username else ""
+    auth = (
+        f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}" if parts.username else ""
+    )
     return Origin("http", parts.hostname or "", parts.port or 80), auth

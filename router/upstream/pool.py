@@ -57,9 +57,9 @@ class Pool:
     ) -> Answer | Silence:
         """Send a request; come back with the answer's head.
 
-        `head` ends with the blank line. `first` is the seconds until the first byte of the answer, `deadline` the moment
-        (loop time) at which everything is over. A kept connection that turns out to be closed is replaced by a fresh one,
-        once, where `replay` allows to send again what was sent.
+        `head` ends with the blank line. `first` is the seconds until the first byte of the answer, `deadline` the
+        moment (loop time) at which everything is over. A kept connection that turns out to be closed is replaced by a
+        fresh one, once, where `replay` allows to send again what was sent.
         """
         upload = None if isinstance(body, bytes) else body
         data = head + body if isinstance(body, bytes) else head

@@ -1,4 +1,4 @@
-"""The same pools behind httpx2's face, for code of ours and of others that speaks httpx (`AsyncClient(transport=…)`)."""
+"""The same pools behind httpx2's face, for code that speaks httpx: `AsyncClient(transport=PoolTransport())`."""
 
 import asyncio
 import os

@@ -1,144 +1,28 @@
-"""Which deployments may serve a call, in which order, and why the others may not. Pure: clock and dice are passed in.
+"""Every model that can be asked for, and who can serve it: built once, immutable, searched by id.
 
-A `Table` is built once a configuration generation and is immutable; discovered models and upstreams that do not answer
-make a new one (`with_discovered`). `find` is the expensive half and is kept for each (model, task, dialect);
-`plan` is what each request pays.
+`find` is the expensive half of routing and its results are kept, for each (model, task, dialect). Discovered models and
+upstreams that do not answer make a new table (`with_live`).
 """
 
 import fnmatch
-import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal
-
-import msgspec
-from pydantic import Field
 
 from providers import spec
-from providers.spec import ANY_TASK, Adapter, Provider, Task
-from router.settings import Settings
-
-Policy = Literal["ordered", "weighted", "fastest", "cheapest", "least_busy"]
-
-SERVES: Final[Mapping[Task, frozenset[Task]]] = {  # a row's task → the tasks that it serves beside itself
-    spec.CONVERSATIONAL: frozenset({spec.TEXT_GENERATION, spec.RESPONSES, spec.TOKENIZE}),
-    spec.TEXT_GENERATION: frozenset({spec.TOKENIZE}),
-    spec.SPEECH_RECOGNITION: frozenset({spec.SPEECH_TRANSLATION}),
-    "sentence-similarity": frozenset({spec.FEATURE_EXTRACTION}),
-    "text-classification": frozenset({spec.MODERATION}),
-}
-
-
-class DeploymentSettings(Settings):
-    """One upstream of a route, and the id under which it knows the model."""
-
-    upstream: str
-    provider_id: str = ""  # empty: the table's, else the model's own id
-    weight: float = Field(default=1.0, gt=0)
-    context: int | None = Field(default=None, gt=0)  # tokens
-
-
-class RouteSettings(Settings):
-    """`models.<id>`: either deployments, or an alias of another model. `*` in the id is a wildcard."""
-
-    task: str = ANY_TASK
-    policy: Policy = "ordered"
-    deployments: list[DeploymentSettings] = Field(default_factory=list)
-    alias: str = ""
-    echo_model: bool = False  # answers carry the id that the caller wrote instead of the provider's
-
-
-class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One line of a provider's table (DECISIONS, "Tables"). Prices: USD per million tokens or per unit; None: unknown."""
-
-    id: str
-    task: Task = ANY_TASK
-    status: Literal["live", "staging", "error"] = "live"
-    context: int | None = None
-    adapter: str | None = None
-    adapter_weights: str | None = None
-    can: frozenset[str] = frozenset()
-    fim: dict[str, str] | None = None
-    price: dict[str, float | None] = {}
-
-
-Rows = Mapping[str, Row]  # HF id → row
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What routing knows of a configured upstream."""
-
-    name: str
-    provider: Provider
-    local: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Deployment:
-    """An upstream and its id for a model."""
-
-    upstream: str
-    provider_id: str
-    row: Row
-    weight: float = 1.0
-    context: int | None = None
-
-    @property
-    def name(self) -> str:
-        return f"{self.upstream}/{self.provider_id}"
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A deployment that can serve the call, and how: the dialect and task it is spoken to in."""
-
-    deployment: Deployment
-    provider: Provider
-    adapter: Adapter
-    dialect: str
-    task: Task
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """A deployment that was considered, and why it is not tried."""
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A model and where it may be had. `pinned`: the caller named the place, so nothing else may serve."""
-
-    model: str
-    deployments: tuple[Deployment, ...]
-    policy: Policy = "ordered"
-    task: Task = ANY_TASK
-    echo_model: bool = False
-    pinned: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A route seen from one (task, dialect): who can, who cannot."""
-
-    route: Route
-    candidates: tuple[Candidate, ...]
-    dropped: tuple[Drop, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to try, in order, and what was left out."""
-
-    route: Route
-    attempts: tuple[Candidate, ...]
-    dropped: tuple[Drop, ...]
-
-
-Score = Callable[[str], float | None]  # deployment name → a figure, None where unknown
+from providers.spec import ANY_TASK, Provider, Task
+from router.routing.records import (
+    SERVES,
+    Candidate,
+    Deployment,
+    Drop,
+    Found,
+    Place,
+    Policy,
+    Route,
+    RouteSettings,
+    Row,
+    Rows,
+)
 
 
 @dataclass(frozen=True)
@@ -204,7 +88,11 @@ class Table:
         return None
 
     def _known(self, model: str) -> Route | None:
-        name = model if model in self.routes or model in self.aliases or self._listed(model) else self._folded.get(model.casefold())
+        name = (
+            model
+            if model in self.routes or model in self.aliases or self._listed(model)
+            else self._folded.get(model.casefold())
+        )
         if name is None:
             return None
         for _ in range(8):  # an alias of an alias; rings are refused at load
@@ -329,39 +217,3 @@ def _route(bare: Table, model: str, settings: RouteSettings) -> Route:
         made = Deployment(each.upstream, each.provider_id, row, each.weight, each.context)
         deployments.append(made if "*" in model else bare._filled(made, model))
     return Route(model, tuple(deployments), settings.policy, settings.task, settings.echo_model)
-
-
-def plan(
-    found: Found,
-    *,
-    dice: random.Random,
-    resting: Mapping[str, float] | None = None,
-    speed: Score | None = None,
-    busy: Score | None = None,
-) -> Plan:
-    """Candidates in the order in which they are tried: the route's policy, then those at rest behind the others."""
-    attempts = found.candidates
-    policy = found.route.policy
-    if policy != "ordered" and len(attempts) > 1:
-        attempts = _ordered(attempts, policy, dice, speed, busy)
-    if resting:
-        attempts = tuple(sorted(attempts, key=lambda each: resting.get(each.deployment.name, 0.0)))
-    return Plan(found.route, attempts, found.dropped)
-
-
-def _ordered(
-    candidates: tuple[Candidate, ...], policy: Policy, dice: random.Random, speed: Score | None, busy: Score | None
-) -> tuple[Candidate, ...]:
-    if policy == "weighted":  # Efraimidis and Spirakis 2006: sorting by u^(1/w) draws without replacement by weight
-        drawn = [(dice.random() ** (1.0 / each.deployment.weight), each) for each in candidates]
-        return tuple(each for _, each in sorted(drawn, key=lambda pair: -pair[0]))
-    if policy == "cheapest":
-        return tuple(sorted(candidates, key=lambda each: _known_or_last(each.deployment.row.price.get("output"))))
-    score = speed if policy == "fastest" else busy
-    if score is None:
-        return candidates
-    return tuple(sorted(candidates, key=lambda each: _known_or_last(score(each.deployment.name))))
-
-
-def _known_or_last(figure: float | None) -> float:
-    return float("inf") if figure is None else figure

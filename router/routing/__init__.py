@@ -1,0 +1,38 @@
+"""Which deployments may serve a call, in which order, and why the others may not. Pure: no clock, no socket, no key."""
+
+from router.routing.order import plan
+from router.routing.records import (
+    SERVES,
+    Candidate,
+    Deployment,
+    DeploymentSettings,
+    Drop,
+    Found,
+    Place,
+    Plan,
+    Policy,
+    Route,
+    RouteSettings,
+    Row,
+    Rows,
+)
+from router.routing.table import Table, build
+
+__all__ = [
+    "SERVES",
+    "Candidate",
+    "Deployment",
+    "DeploymentSettings",
+    "Drop",
+    "Found",
+    "Place",
+    "Plan",
+    "Policy",
+    "Route",
+    "RouteSettings",
+    "Row",
+    "Rows",
+    "Table",
+    "build",
+    "plan",
+]

@@ -1,0 +1,135 @@
+"""What routing is made of: its settings, the rows of the tables, and the records that a search passes on."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import msgspec
+from pydantic import Field
+
+from providers import spec
+from providers.spec import ANY_TASK, Adapter, Provider, Task
+from router.settings import Settings
+
+Policy = Literal["ordered", "weighted", "fastest", "cheapest", "least_busy"]
+
+SERVES: Final[Mapping[Task, frozenset[Task]]] = {  # a row's task → the tasks that it serves beside itself
+    spec.CONVERSATIONAL: frozenset({spec.TEXT_GENERATION, spec.RESPONSES, spec.TOKENIZE}),
+    spec.TEXT_GENERATION: frozenset({spec.TOKENIZE}),
+    spec.SPEECH_RECOGNITION: frozenset({spec.SPEECH_TRANSLATION}),
+    spec.TEXT_TO_IMAGE: frozenset({spec.IMAGE_TO_IMAGE}),
+    "sentence-similarity": frozenset({spec.FEATURE_EXTRACTION}),
+    "text-classification": frozenset({spec.MODERATION}),
+}
+
+
+class DeploymentSettings(Settings):
+    """One upstream of a route, and the id under which it knows the model."""
+
+    upstream: str
+    provider_id: str = ""  # empty: the table's, else the model's own id
+    weight: float = Field(default=1.0, gt=0)
+    context: int | None = Field(default=None, gt=0)  # tokens
+
+
+class RouteSettings(Settings):
+    """`models.<id>`: either deployments, or an alias of another model. `*` in the id is a wildcard."""
+
+    task: str = ANY_TASK
+    policy: Policy = "ordered"
+    deployments: list[DeploymentSettings] = Field(default_factory=list)
+    alias: str = ""
+    echo_model: bool = False  # answers carry the id that the caller wrote instead of the provider's
+
+
+class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One line of a provider's table (DECISIONS, "Tables"). Prices: USD per million tokens or unit; None: unknown."""
+
+    id: str
+    task: Task = ANY_TASK
+    status: Literal["live", "staging", "error"] = "live"
+    context: int | None = None
+    adapter: str | None = None
+    adapter_weights: str | None = None
+    can: frozenset[str] = frozenset()
+    fim: dict[str, str] | None = None
+    price: dict[str, float | None] = {}
+
+
+Rows = Mapping[str, Row]  # HF id → row
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What routing knows of a configured upstream."""
+
+    name: str
+    provider: Provider
+    local: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """An upstream and its id for a model."""
+
+    upstream: str
+    provider_id: str
+    row: Row
+    weight: float = 1.0
+    context: int | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.upstream}/{self.provider_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A deployment that can serve the call, and how: the dialect and task it is spoken to in."""
+
+    deployment: Deployment
+    provider: Provider
+    adapter: Adapter
+    dialect: str
+    task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A deployment that was considered, and why it is not tried."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A model and where it may be had. `pinned`: the caller named the place, so nothing else may serve."""
+
+    model: str
+    deployments: tuple[Deployment, ...]
+    policy: Policy = "ordered"
+    task: Task = ANY_TASK
+    echo_model: bool = False
+    pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A route seen from one (task, dialect): who can, who cannot."""
+
+    route: Route
+    candidates: tuple[Candidate, ...]
+    dropped: tuple[Drop, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to try, in order, and what was left out."""
+
+    route: Route
+    attempts: tuple[Candidate, ...]
+    dropped: tuple[Drop, ...]
+
+
+Score = Callable[[str], float | None]  # deployment name → a figure, None where unknown

@@ -1,0 +1,118 @@
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.retry import Kind, Outcome, RetrySettings, Standing, Verdict, hint_of, judge, kind_of
+
+SETTINGS = RetrySettings()
+DICE = random.Random(7)  # noqa: S311 - jitter
+
+
+def standing(**changes: object) -> Standing:
+    given = {
+        "tries": 1,
+        "attempts": 1,
+        "rotations": 0,
+        "other_key": False,
+        "pooled": True,
+        "others": True,
+        "larger": False,
+        "remaining": 600.0,
+        "replay": True,
+    }
+    return Standing(**{**given, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "changes", "verdict"),
+    [
+        (Outcome(200, 1.0), {}, Verdict.SERVE),
+        (Outcome(429, 0.1), {"other_key": True}, Verdict.ROTATE),
+        (Outcome(429, 0.1, hint=2.0), {}, Verdict.AGAIN),
+        (Outcome(429, 0.1, hint=9.0), {}, Verdict.NEXT),
+        (Outcome(429, 0.1), {}, Verdict.NEXT),
+        (Outcome(429, 0.1, hint=9.0), {"others": False}, Verdict.AGAIN),
+        (Outcome(429, 0.1, hint=90.0), {"others": False}, Verdict.STOP),
+        (Outcome(503, 0.1), {"others": False}, Verdict.AGAIN),
+        (Outcome(500, 0.1), {}, Verdict.AGAIN),
+        (Outcome(500, 0.1), {"tries": 2}, Verdict.NEXT),
+        (Outcome(500, 0.1), {"replay": False}, Verdict.STOP),
+        (Outcome(502, 9.0), {}, Verdict.NEXT),
+        (Outcome(504, 0.1), {"others": False}, Verdict.STOP),
+        (Outcome(0, 0.0, "refused", sent=False), {}, Verdict.NEXT),
+        (Outcome(0, 0.0, "refused", sent=False), {"replay": False}, Verdict.NEXT),
+        (Outcome(0, 0.0, "refused", sent=False), {"others": False}, Verdict.AGAIN),
+        (Outcome(0, 0.0, "closed"), {}, Verdict.NEXT),
+        (Outcome(0, 0.0, "closed"), {"others": False}, Verdict.AGAIN),
+        (Outcome(0, 0.0, "closed"), {"replay": False}, Verdict.STOP),
+        (Outcome(0, 9.0, "timeout"), {"others": False}, Verdict.STOP),
+        (Outcome(401, 0.1), {"other_key": True}, Verdict.ROTATE),
+        (Outcome(401, 0.1), {}, Verdict.NEXT),
+        (Outcome(401, 0.1), {"pooled": False}, Verdict.STOP),
+        (Outcome(429, 0.1, code="insufficient_quota"), {}, Verdict.NEXT),
+        (Outcome(404, 0.1), {}, Verdict.NEXT),
+        (Outcome(400, 0.1), {}, Verdict.STOP),
+        (Outcome(422, 0.1), {}, Verdict.STOP),
+        (Outcome(400, 0.1, code="content_policy_violation"), {}, Verdict.STOP),
+        (Outcome(400, 0.1, code="context_length_exceeded"), {}, Verdict.STOP),
+        (Outcome(400, 0.1, code="context_length_exceeded"), {"larger": True}, Verdict.NEXT),
+        (Outcome(500, 0.1), {"attempts": 6}, Verdict.STOP),
+        (Outcome(500, 0.1), {"remaining": 0.0}, Verdict.STOP),
+    ],
+)
+def test_the_table_says(outcome: Outcome, changes: dict[str, object], verdict: Verdict) -> None:
+    assert judge(outcome, standing(**changes), SETTINGS, DICE).verdict is verdict
+
+
+def test_a_refused_key_rests_and_the_deployment_does_not() -> None:
+    judged = judge(Outcome(401, 0.1), standing(), SETTINGS, DICE)
+    assert judged.rest_key > 0 and judged.rest == 0
+
+
+def test_a_model_that_the_table_was_wrong_about_rests_there() -> None:
+    assert judge(Outcome(404, 0.1), standing(), SETTINGS, DICE).rest > 0
+
+
+def test_what_the_caller_did_wrong_rests_nothing() -> None:
+    judged = judge(Outcome(400, 0.1), standing(), SETTINGS, DICE)
+    assert judged.rest_key == judged.rest == 0
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ([(b"retry-after", b"2")], 2.0),
+        ([(b"retry-after", b"0.5")], 0.5),
+        ([(b"retry-after-ms", b"1500"), (b"retry-after", b"9")], 1.5),
+        (
+            [(b"date", b"Sat, 21 Nov 2026 10:00:00 GMT"), (b"retry-after", b"Sat, 21 Nov 2026 10:00:07 GMT")],
+            7.0,
+        ),
+        ([(b"x-ratelimit-reset-requests", b"6m0s")], 360.0),
+        ([(b"x-ratelimit-reset-tokens", b"20ms")], 0.02),
+        ([(b"ratelimit", b'"api";r=0;t=55')], 55.0),
+        ([(b"ratelimit", b'"api";r=9;t=55')], None),
+        ([(b"retry-after", b"0")], None),
+        ([(b"retry-after", b"-1")], None),
+        ([(b"retry-after", b"1e308")], None),
+        ([(b"retry-after", b"nan")], None),
+        ([(b"retry-after", b"")], None),
+        ([], None),
+    ],
+)
+def test_a_hint_is_read_in_every_form_in_use(headers: list[tuple[bytes, bytes]], seconds: float | None) -> None:
+    assert hint_of(headers) == seconds
+
+
+@given(st.sampled_from([b"retry-after", b"retry-after-ms", b"x-ratelimit-reset", b"ratelimit"]), st.binary(max_size=64))
+def test_no_hint_is_an_exception_or_out_of_bounds(name: bytes, value: bytes) -> None:
+    found = hint_of([(b"date", b"Sat, 21 Nov 2026 10:00:00 GMT"), (name, value)])
+    assert found is None or (math.isfinite(found) and 0 < found <= 3600)
+
+
+def test_a_slow_bad_gateway_may_have_been_a_generation() -> None:
+    assert kind_of(Outcome(502, 0.1)) is Kind.BROKEN
+    assert kind_of(Outcome(502, 5.0)) is Kind.SLOW

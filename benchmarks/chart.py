@@ -41,6 +41,8 @@ _TABLE: Final = (
     Panel("latency_p50_ms", "Latency p50", "ms", "{:,.3f}"),
     Panel("chunk_delay_p99_ms", "Chunk delay p99", "ms", "{:,.2f}"),
     Panel("chunks_alone_share", "Chunks that came alone", "", "{:.3f}"),
+    Panel("streams_opened", "Streams that began, of 400", ""),
+    Panel("idle_streams_opened", "Idle streams that began", ""),
     Panel("chunks_delivered_share", "Chunks delivered in time", "", "{:.3f}"),
 )
 _WIDTH, _LABEL, _BAR, _ROW, _HEAD = 860, 190, 470, 24, 46

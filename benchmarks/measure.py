@@ -22,6 +22,7 @@ Figures = dict[str, float]
 WRK: Final = "/usr/bin/wrk"
 INTERVAL_MS: Final = 20
 _UNITS: Final = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
+_PATIENCE: Final = 30.0  # seconds for all streams to begin; a proxy that cannot keep up never starts the last ones
 _WINDOW: Final = 0.4  # seconds; long enough for a large prompt to pass through any of them that keeps up
 
 
@@ -105,10 +106,10 @@ def latency(target: Target, size: Size) -> Figures:
 
 
 async def streams(target: Target, size: Size) -> Figures:
-    """Many open streams that each speak every 20 ms, once all of them have begun."""
+    """Many open streams that each speak every 20 ms, once all of them have begun, or as many as the proxy can begin."""
     crowd = load.Crowd(target.port, wire.stream_body(wire.FOREVER), target.headers)
     try:
-        await crowd.open(size.streams, at_once=20, timeout=120)
+        opened = await crowd.open(size.streams, at_once=20, timeout=_PATIENCE)
         await asyncio.sleep(0.5)
         cpu = target.cpu()
         window = await crowd.listen(size.seconds)
@@ -116,6 +117,7 @@ async def streams(target: Target, size: Size) -> Figures:
     finally:
         await crowd.close()
     figures = {
+        "streams_opened": float(opened),
         "chunk_delay_p50_ms": window.p(0.5) * 1e3,
         "chunk_delay_p99_ms": window.p(0.99) * 1e3,
         "chunks_alone_share": window.alone / max(1, window.events),
@@ -134,7 +136,8 @@ async def stall(target: Target, size: Size) -> Figures:
     crowd = load.Crowd(target.port, wire.stream_body(wire.FOREVER), target.headers)
     quiet, loud, taken = [], [], []
     try:
-        await crowd.open(size.beside, at_once=5, timeout=60)
+        if await crowd.open(size.beside, at_once=5, timeout=_PATIENCE) < size.beside:
+            raise load.Unanswered(f"{size.beside} streams beside a prompt had not begun after {_PATIENCE:.0f} s")
         await asyncio.sleep(0.5)
         for _ in range(size.prompts):
             still = await crowd.listen(_WINDOW)
@@ -160,8 +163,9 @@ async def idle(target: Target, size: Size) -> Figures:
     """The memory of the proxy while many streams are open that had one event and wait for the next."""
     crowd = load.Crowd(target.port, wire.idle_body(), target.headers)
     try:
-        await crowd.open(size.idle, at_once=50, timeout=180)
+        opened = await crowd.open(size.idle, at_once=50, timeout=3 * _PATIENCE)
         await asyncio.sleep(1.0)
-        return {"idle_streams_rss_mb": target.program.rss() / 1e6 if target.program else 0.0}
+        rss = target.program.rss() / 1e6 if target.program else 0.0
+        return {"idle_streams_opened": float(opened), "idle_streams_rss_mb": rss}
     finally:
         await crowd.close()

@@ -14,6 +14,7 @@ import gc
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -195,6 +196,7 @@ def main() -> None:
     missing = [tool for tool in (peers.NGINX, measure.WRK) if not Path(tool).exists()]
     if unknown or missing:
         sys.exit(f"--only: there is no {', '.join(sorted(unknown))}" if unknown else f"needed and not here: {missing}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     many_files()
     pinned = cores()
     size = measure.QUICK if options.quick else measure.FULL

@@ -66,6 +66,7 @@ class Walker:
         candidates = plan.attempts[: self._settings.deployments]
         for place, candidate in enumerate(candidates):
             upstream = self._upstreams[candidate.deployment.upstream]
+            name = candidate.deployment.name
             later = candidates[place + 1 :]
             tries = 0
             verdict = Verdict.NEXT
@@ -73,52 +74,41 @@ class Walker:
                 key, usable = self._key(call, plan, upstream)
                 if not usable:
                     failed = failures.no_key(candidate, last)
-                    story.tries.append(Try(upstream.name, candidate.deployment.name, 0, "next", "no usable key", 0.0))
+                    story.tries.append(Try(upstream.name, name, 0, "next", "no usable key", 0.0))
                     last = last or failed
                     break
                 tries += 1
                 attempts += 1
                 began = monotonic()
-                served = await self._attempt(call, candidate, upstream, key, bool(later), story)
+                result = await self._attempt(call, candidate, upstream, key, bool(later))
                 now = monotonic()
                 story.waited += now - began
-                outcome = Outcome(200, now - began) if isinstance(served, Served) else served.outcome
-                judged = retry.judge(
-                    outcome,
-                    Standing(
-                        tries=tries,
-                        attempts=attempts,
-                        rotations=rotations,
-                        other_key=isinstance(key, Lent) and self._has_other(upstream, key, now),
-                        pooled=isinstance(key, Lent),
-                        others=bool(later),
-                        larger=_larger(candidate, later),
-                        remaining=call.deadline - now,
-                        replay=call.replay and (call.upload is None or call.upload.replayable()),
-                        wait=call.wait,
-                    ),
-                    self._settings,
-                    self._dice,
-                )
-                story.tries.append(
-                    Try(
-                        upstream.name,
-                        candidate.deployment.name,
-                        outcome.status,
-                        judged.verdict.value,
-                        outcome.code or outcome.reason,
-                        round(now - began, 6),
-                    )
-                )
-                if isinstance(served, Served):
+                if isinstance(result, Served):
+                    story.tries.append(Try(upstream.name, name, result.answer.status, "serve", "", now - began))
                     _note(story, upstream, candidate, key)
-                    self.speeds.note(candidate.deployment.name, now - began)
-                    return served
-                last, verdict = served, judged.verdict
+                    self.speeds.note(name, now - began)
+                    return result
+                outcome = result.outcome
+                standing = Standing(
+                    tries=tries,
+                    attempts=attempts,
+                    rotations=rotations,
+                    other_key=isinstance(key, Lent) and self._has_other(upstream, key, now),
+                    pooled=isinstance(key, Lent),
+                    others=bool(later),
+                    larger=_larger(candidate, later),
+                    remaining=call.deadline - now,
+                    replay=call.replay and (call.upload is None or call.upload.replayable()),
+                    wait=call.wait,
+                )
+                judged = retry.judge(outcome, standing, self._settings, self._dice)
+                why = outcome.code or outcome.reason
+                story.tries.append(Try(upstream.name, name, outcome.status, judged.verdict.value, why, now - began))
+                last, verdict = result, judged.verdict
                 if judged.rest_key and isinstance(key, Lent):
                     self._resting.rest(key.name, now + judged.rest_key)
                 if judged.rest:
-                    self._resting.rest(candidate.deployment.name, now + judged.rest)
+                    self._resting.rest(name, now + judged.rest)
                 if verdict is Verdict.AGAIN:
                     await asyncio.sleep(judged.wait)
                     story.waited += judged.wait
@@ -157,7 +147,7 @@ class Walker:
         return any(name != key.name and self._resting.until(name) <= now for name in upstream.keys.names())
 
     async def _attempt(
-        self, call: Call, candidate: Candidate, upstream: Upstream, key: Key, others: bool, story: Story
+        self, call: Call, candidate: Candidate, upstream: Upstream, key: Key, others: bool
     ) -> Served | Failure:
         """One try at one deployment: its answer with the first event in hand, or what came instead."""
         began = monotonic()

@@ -85,7 +85,7 @@ class Pipeline:
             if connection is None and call.upload is None:
                 watcher = asyncio.create_task(_watch(receive, story))
             found = self._find(call)
-            story.model, story.stream = self._label(found), call.stream
+            story.model, story.stream = found.label, call.stream
             served = await self._walker.walk(call, self._plan(call, found), story)
             await relay.answer(send, call, served, story, monotonic(), found.route.echo_model)
         except Refused as refused:
@@ -210,9 +210,6 @@ class Pipeline:
         resting = self._resting.resting(monotonic())
         walker = self._walker
         return routing.plan(found, dice=self._dice, resting=resting, speed=walker.speeds.of, busy=walker.busy)
-
-    def _label(self, found: Found) -> str:
-        return found.route.model if self.table.knows(found.route.model) else "other"
 
 
 def checked(model: str) -> str:

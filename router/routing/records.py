@@ -1,7 +1,7 @@
 """What routing is made of: its settings, the rows of the tables, and the records that a search passes on."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import msgspec
@@ -78,9 +78,10 @@ class Deployment:
     weight: float = 1.0
     context: int | None = None
 
-    @property
-    def name(self) -> str:
-        return f"{self.upstream}/{self.provider_id}"
+    name: str = field(init=False, default="")  # upstream/provider_id, as logs and errors write it
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", f"{self.upstream}/{self.provider_id}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +117,12 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A route seen from one (task, dialect): who can, who cannot."""
+    """A route seen from one (task, dialect): who can, who cannot. `label`: the name that figures carry."""
 
     route: Route
     candidates: tuple[Candidate, ...]
     dropped: tuple[Drop, ...]
+    label: str = "other"
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,10 +51,6 @@ class Table:
             names.update(dict.fromkeys(self.discovered.get(place, ())))
         return list(names)
 
-    def knows(self, model: str) -> bool:
-        """Whether an id is one of ours: a label of figures may carry it."""
-        return self._known(model) is not None
-
     def find(self, model: str, task: Task, dialect: str) -> Found | None:
         """The route of an id as the caller wrote it, or None where nobody knows it. Kept, bounded."""
         key = (model, task, dialect)
@@ -160,7 +156,8 @@ class Table:
                 candidates.append(Candidate(deployment, place.provider, adapter, used_dialect, used_task))
             else:
                 dropped.append(Drop(deployment.name, reason or f"its provider has no {task}"))
-        return Found(route, tuple(candidates), tuple(dropped))
+        label = route.model if self._known(route.model) is not None else "other"
+        return Found(route, tuple(candidates), tuple(dropped), label)
 
     def _unfit(self, route: Route, deployment: Deployment, place: Place, task: Task) -> str:
         if place.name in self.silent:

@@ -52,7 +52,8 @@ _INK, _SOFT, _OWN, _OTHER = "#1f2328", "#6e7781", "#d9822b", "#8aa2b8"
 
 def draw(report: Mapping[str, Any]) -> str:
     """The report as an SVG picture."""
-    parts, top = [], 16.0
+    parts: list[str] = []
+    top = 16.0
     for panel in PANELS:
         rows = [(name, figures[panel.key]) for name, figures in report["figures"].items() if panel.key in figures]
         if rows:

@@ -131,7 +131,7 @@ def _delivered(window: load.Window, streams: int) -> float:
 
 
 async def stall(target: Target, size: Size) -> Figures:
-    """The longest time that any of some streams waits for an event while a prompt of 1 MB passes, and while none does."""
+    """The longest that any of some streams waits for an event while a prompt of 1 MB passes and while none does."""
     prompt = wire.body("All work and no play. " * 47_663)
     crowd = load.Crowd(target.port, wire.stream_body(wire.FOREVER), target.headers)
     quiet, loud, taken = [], [], []

@@ -22,7 +22,7 @@ NGINX: Final = "/usr/sbin/nginx"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a peer runs: its port and a second one, that of the upstream, its installed files, a directory to write in."""
+    """Where a peer runs: its port and a second one, that of the upstream, its files, a directory to write in."""
 
     port: int
     spare: int

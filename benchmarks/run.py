@@ -29,7 +29,7 @@ import uvloop
 from benchmarks import chart, measure, peers
 from benchmarks.measure import Figures, Size, Target
 from benchmarks.peers import Peer, Place
-from router.bench import load, wire
+from router.bench import load
 from router.bench.process import NotReady, Program, cores, free_port, many_files, pin
 
 DIRECT: Final = "direct"
@@ -46,7 +46,8 @@ class Bench:
         self._size = size
         self._cache = cache
         self._work = work
-        self._proxy_core, self._other_core = pinned or (None, None)
+        self._proxy_core: int | None = pinned[0] if pinned else None
+        self._other_core: int | None = pinned[1] if pinned else None
         self._constant = free_port()
         self._streaming = free_port()
         self.rounds: dict[str, list[Figures]] = {}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from router.retry import Kind, Outcome, RetrySettings, Standing, Verdict, hint_of, judge, kind_of
 
 SETTINGS = RetrySettings()
-DICE = random.Random(7)  # noqa: S311 - jitter
+DICE = random.Random(7)
 
 
 def standing(**changes: object) -> Standing:

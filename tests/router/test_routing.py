@@ -35,7 +35,7 @@ def table(**models: RouteSettings) -> Table:
 def names(made: Table, model: str, task: str = spec.CONVERSATIONAL, dialect: str = "openai") -> list[str]:
     found = made.find(model, task, dialect)
     assert found is not None
-    plan = routing.plan(found, dice=random.Random(1))  # noqa: S311 - weights
+    plan = routing.plan(found, dice=random.Random(1))
     return [each.deployment.name for each in plan.attempts]
 
 
@@ -111,7 +111,7 @@ def test_weights_are_shares() -> None:
     )
     found = made.find("m", spec.CONVERSATIONAL, "openai")
     assert found is not None
-    dice = random.Random(3)  # noqa: S311 - weights
+    dice = random.Random(3)
     first = [routing.plan(found, dice=dice).attempts[0].deployment.upstream for _ in range(4000)]
     assert 0.72 < first.count("together") / 4000 < 0.78
 
@@ -119,7 +119,7 @@ def test_weights_are_shares() -> None:
 def test_what_rests_is_tried_last_and_never_left_out() -> None:
     found = table().find("org/chat", spec.CONVERSATIONAL, "openai")
     assert found is not None
-    plan = routing.plan(found, dice=random.Random(1), resting={"together/t/chat": 5.0})  # noqa: S311 - weights
+    plan = routing.plan(found, dice=random.Random(1), resting={"together/t/chat": 5.0})
     assert [each.deployment.upstream for each in plan.attempts] == ["groq", "together"]
 
 
@@ -127,7 +127,7 @@ def test_the_fastest_is_the_one_measured_so() -> None:
     found = table().find("org/chat:fastest", spec.CONVERSATIONAL, "openai")
     assert found is not None
     speed = {"together/t/chat": 0.9, "groq/g-chat": 0.1}
-    plan = routing.plan(found, dice=random.Random(1), speed=speed.get)  # noqa: S311 - weights
+    plan = routing.plan(found, dice=random.Random(1), speed=speed.get)
     assert plan.attempts[0].deployment.upstream == "groq"
 
 

@@ -1,4 +1,5 @@
 import asyncio
+import itertools
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +17,7 @@ ORDERS = [MODEL_FIRST + FILE_PART + END, FILE_PART + MODEL_FIRST + END]
 
 def upload_of(body: bytes, cuts: list[int], length: int | None = None, limit: int = 1 << 20) -> Upload:
     edges = [0, *sorted({cut % (len(body) + 1) for cut in cuts}), len(body)]
-    pieces = [body[start:end] for start, end in zip(edges, edges[1:], strict=False) if end > start]
+    pieces = [body[start:end] for start, end in itertools.pairwise(edges) if end > start]
 
     async def receive() -> bytes:
         return pieces.pop(0) if pieces else b""

@@ -88,8 +88,10 @@ FACTS: Final[Mapping[str, object]] = {
 }
 FACT_ANSWERS: Final = {path.encode(): _json(fact) for path, fact in FACTS.items()}
 
-STREAM_HEAD: Final = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n"
+STREAM_HEAD: Final = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n"
     b"transfer-encoding: chunked\r\n\r\n"
+)
 _STAMPED: Final = _chunk(_event({"role": "assistant", "content": "@@" + "0" * 19})).split(b"0" * 19)
 EVENT_HEAD: Final = _STAMPED[0]
 EVENT_TAIL: Final = _STAMPED[1]

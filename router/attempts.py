@@ -209,7 +209,7 @@ class Walker:
         body = await answer.read(FULL_LIMIT)
         try:
             reply = usage.of_reply(body)
-            if reply is not None and reply.error is not None and bytes(reply.error) != b"null":
+            if reply is not None and bytes(reply.error) != b"null":
                 return failures.of_error_body(candidate, answer.headers, body)
             used = reply and (reply.usage or (usage.generated(reply.details) if reply.details else None))
             body = translate.answer(call, candidate, prepared, body)

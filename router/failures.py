@@ -98,7 +98,7 @@ def _read(body: bytes) -> tuple[str, str, str | None, float | None]:
     try:
         read = msgspec.json.decode(body, type=_Body)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return "", "", None, None
+        return "", _plain(body), None, None
     error = read.error
     if isinstance(error, _Error):
         code = error.code if isinstance(error.code, str) else error.type or ""
@@ -110,6 +110,12 @@ def _read(body: bytes) -> tuple[str, str, str | None, float | None]:
         message = msgspec.json.encode(read.detail).decode()
     code = read.error_type or (read.code if isinstance(read.code, str) else "") or ""
     return code, message, read.param, read.estimated_time
+
+
+def _plain(body: bytes) -> str:
+    """TGI's framework words a body that it cannot read as plain text; pages of HTML are nobody's message."""
+    text = body[:500].decode("utf-8", "replace").strip()
+    return "" if text.startswith("<") or not text.isprintable() else text
 
 
 def no_key(candidate: Candidate, last: Failure | None) -> Failure:

@@ -158,7 +158,7 @@ class _Events:
                 torn = self._splitter.torn
                 blocks = self._splitter.feed(data)
         except Broken as broken:
-            self._failed = broken.reason
+            self._failed = self._failed or ("" if self._done else broken.reason)  # behind [DONE] nothing is missed
             rest = b""
         else:
             rest = self._end()
@@ -258,7 +258,7 @@ def _is_error(payload: bytes) -> bool:
         found = msgspec.json.decode(payload, type=usage.Reply)
     except msgspec.DecodeError:
         return False
-    return found.error is not None and bytes(found.error) != b"null"
+    return bytes(found.error) != b"null"
 
 
 _WORDS: Final[Mapping[str, str]] = {

@@ -39,7 +39,7 @@ class Reply(msgspec.Struct, frozen=True):
     """What the router reads of a full answer. Decoding it also proves that the whole body is JSON."""
 
     usage: Usage | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = msgspec.Raw(b"null")  # `Raw | None` would take nothing but null
     details: Generated | None = None
 
 

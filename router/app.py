@@ -58,7 +58,8 @@ class Router:
         self._resting = Resting()
         self._keyring = Keyring(settings.auth, settings.plans, settings.virtual_keys)
         log = sys.stdout.buffer if settings.telemetry.log == "json" else None
-        self._recorder = Recorder(self._metrics, Scrubber(config.secrets_of(settings)), log)
+        self._scrubber = Scrubber(config.secrets_of(settings))
+        self._recorder = Recorder(self._metrics, self._scrubber, log)
         self._pipeline: Pipeline | None = None
         self._starlette = Starlette(
             routes=[
@@ -120,6 +121,7 @@ class Router:
                 max_body=settings.server.max_body,
                 max_upload=settings.server.max_upload,
                 default_models=settings.default_models,
+                scrubber=self._scrubber,
             )
 
             def swap(table: Any) -> None:

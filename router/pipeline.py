@@ -9,6 +9,7 @@ import os
 import random
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from time import monotonic
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from router.health import Resting
 from router.keys import Identity, Keyring
 from router.recorder import Recorder
 from router.routing import Found, Plan, Table
+from router.secrets import Scrubber
 from router.story import Story
 from router.uploads import Upload, boundary_of
 
@@ -50,6 +52,7 @@ class Pipeline:
         max_body: int,
         max_upload: int,
         default_models: dict[str, str],
+        scrubber: Scrubber,
     ) -> None:
         self.table = table
         self._keyring = keyring
@@ -59,6 +62,7 @@ class Pipeline:
         self._max_body = max_body
         self._max_upload = max_upload
         self._default_models = default_models
+        self._scrubber = scrubber
         self._dice = random.Random()  # noqa: S311 - weights, not secrets
         self._prefix = os.urandom(6).hex()
         self._counter = 0
@@ -87,9 +91,10 @@ class Pipeline:
             found = self._find(call)
             story.model, story.stream = found.label, call.stream
             served = await self._walker.walk(call, self._plan(call, found), story)
-            await relay.answer(send, call, served, story, monotonic(), found.route.echo_model)
+            await relay.answer(send, call, served, story, monotonic(), found.route.echo_model, self._scrubber)
         except Refused as refused:
-            await relay.refuse(send, story, refused.fault, monotonic())
+            fault = replace(refused.fault, message=self._scrubber.text(refused.fault.message))
+            await relay.refuse(send, story, fault, monotonic())
         except Unreadable as unreadable:
             fault = Fault(unreadable.status, "invalid_request", unreadable.message, unreadable.param)
             await relay.refuse(send, story, fault, monotonic())

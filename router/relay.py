@@ -19,6 +19,7 @@ from providers.spec import Fault, StreamWriter
 from router import usage
 from router.attempts import Served
 from router.call import Call
+from router.secrets import Scrubber
 from router.story import Story
 from router.upstream.connection import Headers
 from router.upstream.faults import Broken
@@ -70,7 +71,9 @@ def told(story: Story, now: float) -> Headers:
     ]
 
 
-async def answer(send: Send, call: Call, served: Served, story: Story, now: float, echo: bool) -> None:
+async def answer(
+    send: Send, call: Call, served: Served, story: Story, now: float, echo: bool, scrubber: Scrubber
+) -> None:
     """Send what was served; the upstream's answer is closed on every way out."""
     upstream = served.answer
     story.status, story.first = upstream.status, now
@@ -79,7 +82,7 @@ async def answer(send: Send, call: Call, served: Served, story: Story, now: floa
         if served.form == "full":
             await _full(send, call, served, story, headers, now, echo)
         elif served.form == "events":
-            await _Events(call, served, story, echo).run(send, [*headers, *told(story, now)])
+            await _Events(call, served, story, echo, scrubber).run(send, [*headers, *told(story, now)])
         else:
             await _bytes(send, served, story, [*headers, *told(story, now)])
     finally:
@@ -123,13 +126,26 @@ class BrokenOff(Exception):
 class _Events:
     """One stream of events. `_pass` is all that a chunk pays."""
 
-    __slots__ = ("_call", "_done", "_echo", "_failed", "_recent", "_served", "_splitter", "_story", "_task", "_writer")
+    __slots__ = (
+        "_call",
+        "_done",
+        "_echo",
+        "_failed",
+        "_recent",
+        "_scrubber",
+        "_served",
+        "_splitter",
+        "_story",
+        "_task",
+        "_writer",
+    )
 
-    def __init__(self, call: Call, served: Served, story: Story, echo: bool) -> None:
+    def __init__(self, call: Call, served: Served, story: Story, echo: bool, scrubber: Scrubber) -> None:
         assert served.splitter is not None
         self._call = call
         self._served = served
         self._story = story
+        self._scrubber = scrubber
         self._splitter = served.splitter
         self._echo = b'"model":' + msgspec.json.encode(call.model) if echo else b""
         self._done = False
@@ -190,7 +206,8 @@ class _Events:
         self._recent.append(payload)
         if b'"error"' in payload and _is_error(payload):
             self._failed = "upstream_error"
-            return block if self._writer is None else self._call.endpoint.dialect.fault_event(_broken("upstream_error"))
+            own = self._call.endpoint.dialect.fault_event
+            return self._scrubber.bytes(block) if self._writer is None else own(_broken("upstream_error"))
         if b'"usage"' in payload or b'"details"' in payload:
             used, alone = usage.of_event(payload)
             self._story.usage = used or self._story.usage

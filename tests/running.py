@@ -1,0 +1,63 @@
+"""A real server as users start it, in a process of its own, for the suites that call it from outside."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+
+KEY = "hf_CanaryVirtualKey00000000000000000"
+
+
+@dataclass(frozen=True)
+class Running:
+    base: str
+    log: Path  # stdout: one record a line
+    errors: Path  # stderr
+
+    def records(self, wanted: int) -> list[dict[str, object]]:
+        """The records, once there are as many as wanted (they are written a fifth of a second apart)."""
+        for _ in range(100):
+            lines = [json.loads(line) for line in self.log.read_text().splitlines()]
+            if len(lines) >= wanted:
+                return lines
+            time.sleep(0.05)
+        raise AssertionError(f"{len(lines)} records, not {wanted}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def serving(config: str, place: Path) -> Iterator[Running]:
+    file = place / "config.yaml"
+    file.write_text(config)
+    port = free_port()
+    running = Running(f"http://127.0.0.1:{port}", place / "out.log", place / "err.log")
+    command = [sys.executable, "-m", "router", "serve", "--config", str(file), "--port", str(port)]
+    root = str(Path(__file__).parents[1])
+    with running.log.open("wb") as out, running.errors.open("wb") as err:
+        server = subprocess.Popen(command, stdout=out, stderr=err, env={**os.environ, "PYTHONPATH": root})
+    try:
+        for _ in range(200):
+            with contextlib.suppress(httpx2.TransportError):
+                if httpx2.get(running.base + "/health/readiness").status_code == 200:
+                    break
+            assert server.poll() is None, running.errors.read_text()
+            time.sleep(0.05)
+        yield running
+    finally:
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(10) == 0, running.errors.read_text()

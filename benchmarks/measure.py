@@ -142,8 +142,8 @@ async def stall(target: Target, size: Size) -> Figures:
         for _ in range(size.prompts):
             still = await crowd.listen(_WINDOW)
             quiet.append(still)
-            passing = asyncio.create_task(load.send(target.port, prompt, target.headers))
-            loud.append(await crowd.listen(_WINDOW))
+            passing = asyncio.create_task(load.send(target.port, prompt, target.headers, timeout=_PATIENCE))
+            loud.append(await crowd.listen(_WINDOW, passing))
             taken.append(await passing)
     finally:
         await crowd.close()

@@ -10,7 +10,7 @@ import asyncio
 import re
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, cast
 
@@ -245,11 +245,13 @@ class Crowd:
                 raise Unanswered(f"{self._open} of {count} streams had begun; {self._failures[0]}")
         return self._open
 
-    async def listen(self, seconds: float) -> Window:
-        """What they get from now on, for so long."""
+    async def listen(self, seconds: float, besides: Awaitable[object] | None = None) -> Window:
+        """What they get from now on, for so long, and until what else is awaited has come."""
         window = self.window = Window()
         started = time.monotonic()
         await asyncio.sleep(seconds)
+        if besides is not None:
+            await besides
         window.seconds = time.monotonic() - started
         self.window = Window()
         if self._failures:
@@ -270,18 +272,19 @@ class Crowd:
         await asyncio.sleep(0.1)
 
 
-async def send(port: int, payload: bytes, headers: Headers) -> float:
+async def send(port: int, payload: bytes, headers: Headers, *, timeout: float) -> float:
     """One request beside whatever else goes on; the seconds until its answer was whole."""
     started = time.monotonic()
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(wire.request(port, payload, headers))
     got = b""
-    while not whole(got):
-        data = await reader.read(262144)
-        if not data:
-            break
-        got += data
-    writer.close()
+    try:
+        async with asyncio.timeout(timeout):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(wire.request(port, payload, headers))
+            while not whole(got) and (data := await reader.read(262144)):
+                got += data
+            writer.close()
+    except TimeoutError:
+        raise Unanswered(f"a request of {len(payload):,} bytes had no answer after {timeout:.0f} s") from None
     if not got.startswith(b"HTTP/1.1 200"):
         raise Unanswered(got[:300].decode(errors="replace") or "hung up")
     return time.monotonic() - started

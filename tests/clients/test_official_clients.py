@@ -143,8 +143,10 @@ def test_hub_generates_text_as_tgi_does(running: Running, model: str) -> None:
 
 def test_hub_chats(running: Running) -> None:
     client = InferenceClient(base_url=running.base + "/v1", api_key=KEY)
-    assert client.chat_completion(SAY, model=ECHO).choices[0].message.content == "hello big world"
-    chunks = client.chat_completion(SAY, model=ECHO, stream=True)
+    assert (
+        client.chat_completion([dict(each) for each in SAY], model=ECHO).choices[0].message.content == "hello big world"
+    )
+    chunks = client.chat_completion([dict(each) for each in SAY], model=ECHO, stream=True)
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "hello big world"
 
 
@@ -153,7 +155,7 @@ def test_hub_async_generates_and_chats(running: Running) -> None:
         async with AsyncInferenceClient(model=f"{running.base}/models/{ECHO}", token=KEY) as tasks:
             text = await tasks.text_generation("hello there", return_full_text=False)
         async with AsyncInferenceClient(base_url=running.base + "/v1", api_key=KEY) as chats:
-            reply = await chats.chat_completion(SAY, model=ECHO)
+            reply = await chats.chat_completion([dict(each) for each in SAY], model=ECHO)
         return text, reply.choices[0].message.content
 
     assert asyncio.run(talk()) == ("hello there", "hello big world")

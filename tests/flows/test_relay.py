@@ -1,0 +1,319 @@
+"""Raw-socket upstreams behind the real server: what goes up, what comes back, what becomes of a caller who leaves."""
+
+import itertools
+import json
+import random
+import socket
+import socketserver
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import httpx2
+import pytest
+
+from tests.running import KEY, Running, free_port, serving
+
+POOLED = ("sk-canary-pool-one-000000000", "sk-canary-pool-two-000000000")
+SAY = {"messages": [{"role": "user", "content": "hi"}]}
+EVENTS = (
+    ': ping\r\n\r\ndata: {"id":"c","model":"up","choices":[{"index":0,"delta":{"content":"한국어 \u2028 🦙"}}]}\n\n'
+    'data: {"id":"c","model":"up","choices":[{"index":0,"delta":{"content":"\\"usage\\" {}"}}]}\r\n\r\n'
+    'data: {"id":"c","model":"up","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+).encode()
+USAGE = b'data: {"id":"c","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}\n\n'
+DONE = b"data: [DONE]\n\n"
+FULL = b'{"id":"c","model":"up","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}'
+
+
+def full(status: int, body: bytes, headers: bytes = b"") -> bytes:
+    head = b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\n%bcontent-length: %d\r\n\r\n"
+    return head % (status, headers, len(body)) + body
+
+
+def chunked(pieces: list[bytes]) -> list[bytes]:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    return [head, *(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces), b"0\r\n\r\n"]
+
+
+def cut(data: bytes, dice: random.Random) -> list[bytes]:
+    edges = sorted({0, len(data), *(dice.randrange(len(data)) for _ in range(dice.randrange(12)))})
+    return [data[start:end] for start, end in itertools.pairwise(edges)]
+
+
+@dataclass
+class Upstream:
+    """Answers each request with what `answer` says of it; a None hangs until the caller is gone."""
+
+    answer: Callable[[str, bytes], list[bytes] | None] = lambda path, body: [full(200, FULL)]
+    seen: list[tuple[bytes, bytes]] = field(default_factory=list)  # head, body
+    left: list[float] = field(default_factory=list)  # when a connection ended
+    port: int = 0
+
+
+class _Peer(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        upstream: Upstream = self.server.upstream  # type: ignore[attr-defined]
+        peer: socket.socket = self.request
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        data = b""
+        try:
+            while True:
+                while b"\r\n\r\n" not in data:
+                    data += (piece := peer.recv(65536))
+                    if not piece:
+                        return
+                head, _, data = data.partition(b"\r\n\r\n")
+                length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0] or b"0")
+                while len(data) < length:
+                    data += peer.recv(65536)
+                body, data = data[:length], data[length:]
+                upstream.seen.append((head, body))
+                model = json.loads(body).get("model", "") if body else ""
+                pieces = upstream.answer(model, head)
+                if pieces is None:
+                    peer.recv(1)
+                    return
+                for piece in pieces:
+                    peer.sendall(piece)
+                if pieces and pieces[-1] == b"":
+                    return
+        except OSError:
+            return
+        finally:
+            upstream.left.append(time.monotonic())
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+
+
+@pytest.fixture(scope="module")
+def upstreams() -> Iterator[tuple[Upstream, Upstream]]:
+    pair = (Upstream(), Upstream())
+    servers = []
+    for each in pair:
+        server = _Server(("127.0.0.1", 0), _Peer)
+        server.upstream = each  # type: ignore[attr-defined]
+        each.port = server.server_address[1]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+    yield pair
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(scope="module")
+def running(upstreams: tuple[Upstream, Upstream], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    one, two = upstreams
+    config = f"""
+virtual_keys: [{{name: alice, key: {KEY}}}]
+retry: {{backoff: {{first: 10ms}}}}
+upstreams:
+  one: {{provider: openai, base_url: "http://127.0.0.1:{one.port}/v1", keys: [{POOLED[0]}, {POOLED[1]}],
+         models: [m], timeouts: {{first_event: 300ms, silence: 300ms, last_candidate: 2s}}}}
+  two: {{provider: openai, base_url: "http://127.0.0.1:{two.port}/v1"}}
+  nobody: {{provider: openai, base_url: "http://127.0.0.1:{free_port()}/v1"}}
+models:
+  pair: {{deployments: [{{upstream: one, provider_id: first}}, {{upstream: two, provider_id: second}}]}}
+  gone: {{deployments: [{{upstream: nobody, provider_id: x}}, {{upstream: two, provider_id: second}}]}}
+  dead: {{deployments: [{{upstream: nobody, provider_id: x}}]}}
+  echoed: {{echo_model: true, deployments: [{{upstream: two, provider_id: up}}]}}
+"""
+    with serving(config, tmp_path_factory.mktemp("flows")) as running:
+        yield running
+
+
+@pytest.fixture
+def ask(running: Running, upstreams: tuple[Upstream, Upstream]) -> Iterator[Callable[..., httpx2.Response]]:
+    for each in upstreams:
+        each.seen.clear()
+        each.left.clear()
+    upstreams[0].answer = upstreams[1].answer = lambda model, head: [full(200, FULL)]
+    with httpx2.Client(base_url=running.base, headers={"authorization": f"Bearer {KEY}"}, timeout=20) as client:
+
+        def post(model: str, **more: object) -> httpx2.Response:
+            return client.post("/v1/chat/completions", json={"model": model, **SAY, **more})
+
+        yield post
+
+
+Ask = Callable[..., httpx2.Response]
+Pair = tuple[Upstream, Upstream]
+
+
+def test_a_stream_is_byte_for_byte_what_the_upstream_sent(ask: Ask, upstreams: Pair) -> None:
+    dice = random.Random(5)
+    for pieces in [[bytes([byte]) for byte in EVENTS + DONE], *(cut(EVENTS + DONE, dice) for _ in range(25))]:
+        upstreams[0].answer = lambda model, head, pieces=pieces: chunked(pieces)  # type: ignore[misc]
+        assert ask("m", stream=True).content == EVENTS + DONE
+
+
+def test_what_only_we_asked_for_is_taken_out_and_what_the_caller_asked_for_stays(ask: Ask, upstreams: Pair) -> None:
+    upstreams[0].answer = lambda model, head: chunked([EVENTS, USAGE, DONE])
+    assert ask("m", stream=True).content == EVENTS + DONE
+    assert b'"stream_options":{"include_usage":true}' in upstreams[0].seen[-1][1]
+    assert ask("m", stream=True, stream_options={"include_usage": True}).content == EVENTS + USAGE + DONE
+
+
+def test_an_end_that_lacks_its_done_gets_it_and_an_event_that_is_no_json_is_dropped(ask: Ask, upstreams: Pair) -> None:
+    upstreams[0].answer = lambda model, head: chunked([EVENTS[:60], EVENTS[60:]])
+    assert ask("m", stream=True).content == EVENTS + DONE
+    torn = EVENTS.replace(b"\n\n", b'\n\ndata: {"id": tor\n\n', 1)
+    upstreams[0].answer = lambda model, head: chunked([torn, DONE])
+    assert ask("m", stream=True).content == EVENTS + DONE
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_a_stream_that_is_cut_ends_in_one_error_and_never_in_done(ask: Ask, upstreams: Pair, clean: bool) -> None:
+    half = EVENTS[: EVENTS.rindex(b"data:")]
+    pieces = chunked([half]) if clean else [*chunked([half])[:-1], b""]
+    upstreams[0].answer = lambda model, head: pieces
+    content = ask("m", stream=True).content
+    assert content.startswith(half)
+    rest = content[len(half) :]
+    assert rest.count(b'"error"') == 1 and b"[DONE]" not in content and b"finish_reason" not in rest
+
+
+def test_model_is_exchanged_on_the_way_up_and_on_the_way_back_only_where_the_route_says(
+    ask: Ask, upstreams: Pair
+) -> None:
+    assert ask("pair").json()["model"] == "up"
+    assert json.loads(upstreams[0].seen[-1][1]) == {"model": "first", **SAY}
+    assert ask("echoed").json()["model"] == "echoed"
+    upstreams[1].answer = lambda model, head: chunked([EVENTS, DONE])
+    assert b'"model":"echoed"' in ask("echoed", stream=True).content
+
+
+def test_upstreams_see_our_key_and_our_headers_alone(running: Running, upstreams: Pair, ask: Ask) -> None:
+    headers = {"authorization": f"Bearer {KEY}", "cookie": "a=b", "x-request-id": "mine", "traceparent": "00-1-2-3"}
+    reply = httpx2.post(running.base + "/v1/chat/completions", json={"model": "m", **SAY}, headers=headers)
+    assert reply.headers["x-request-id"] == "mine"
+    head = upstreams[0].seen[-1][0].decode()
+    names = {line.partition(":")[0] for line in head.split("\r\n")[1:]}
+    wanted = {"host", "user-agent", "accept", "accept-encoding", "authorization", "content-type", "content-length"}
+    assert names == wanted
+    assert KEY not in head and any(key in head for key in POOLED)
+
+
+def test_one_that_fails_is_passed_over(ask: Ask, upstreams: Pair) -> None:
+    upstreams[0].answer = lambda model, head: [full(500, b'{"error":{"message":"x"}}')]
+    assert ask("pair").headers["x-router-upstream"] == "two"
+    assert ask("gone").headers["x-router-upstream"] == "two"
+    upstreams[0].answer = lambda model, head: None
+    began = time.monotonic()
+    upstreams[1].answer = lambda model, head: chunked([EVENTS, DONE])
+    assert ask("pair", stream=True).content == EVENTS + DONE
+    assert time.monotonic() - began < 1.5
+
+
+def test_a_failure_that_passes_is_tried_again_there(ask: Ask, upstreams: Pair) -> None:
+    answers = [full(500, b"{}"), full(200, FULL)]
+    upstreams[0].answer = lambda model, head: [answers.pop(0)]
+    reply = ask("pair")
+    assert (reply.headers["x-router-upstream"], reply.headers["x-router-attempts"]) == ("one", "2")
+
+
+def test_when_nothing_serves_the_error_lists_every_attempt(ask: Ask) -> None:
+    reply = ask("dead")
+    assert reply.status_code == 502
+    attempts = reply.json()["error"]["attempts"]
+    assert {each["deployment"] for each in attempts} == {"nobody/x"} and len(attempts) == 2
+    assert "127.0.0.1" not in reply.text
+
+
+def test_what_the_request_did_wrong_is_told_once_in_the_upstreams_words(ask: Ask, upstreams: Pair) -> None:
+    upstreams[0].answer = lambda model, head: [full(400, b'{"error":{"message":"too hot","param":"temperature"}}')]
+    reply = ask("pair")
+    assert reply.status_code == 400 and reply.json()["error"]["param"] == "temperature"
+    assert len(upstreams[0].seen) == 1 and upstreams[1].seen == []
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "named"),
+    [
+        ("/v1/chat/completions", b"not json", 400, ""),
+        ("/v1/chat/completions", b'{"model":"m","model":"m"}', 400, "model"),
+        ("/v1/chat/completions", b'{"model":7}', 400, "model"),
+        ("/v1/chat/completions", b'{"model":"m","stream":1}', 400, "stream"),
+        ("/v1/chat/completions", b'{"model":"m","stream_options":1}', 400, "stream_options"),
+        ("/v1/chat/completions", b"{}", 400, "model"),
+        ("/v1/chat/completions", b'{"model":"m","x":' + b"[" * 99 + b"]" * 99 + b"}", 400, ""),
+        ("/v1/chat/completions", b'{"model":"m","api_base":"http://127.0.0.1"}', 400, "api_base"),
+        ("/v1/chat/completions", b'{"model":"../../v1/files"}', 404, "model"),
+        ("/v1/chat/completions", b'{"model":"a\\r\\nX: y"}', 404, "model"),
+        ("/v1/chat/completions", b'{"model":"a\\u0000"}', 404, "model"),
+        ("/v1/chat/completions", b'{"model":"' + b"x" * 10_000 + b'"}', 404, "model"),
+        ("/v1/chat/completions", b'{"model":"m","x":"' + b"x" * (21 << 20) + b'"}', 413, ""),
+        ("/v1/audio/transcriptions", b"{}", 415, ""),
+        ("/models/no/such", b'{"inputs":"x"}', 404, ""),
+        ("/models/%2e%2e%2fadmin", b'{"inputs":"x"}', 404, ""),
+        ("/models/a%0d%0aX:1", b'{"inputs":"x"}', 404, ""),
+        ("/models/m", b'{"inputs":"x","parameters":{"temperature":-1}}', 422, ""),
+        ("/models/m", b'{"parameters":{}}', 422, ""),
+    ],
+)
+def test_bad_input_is_the_callers_fault_in_the_callers_dialect(
+    running: Running, path: str, body: bytes, status: int, named: str
+) -> None:
+    reply = httpx2.post(running.base + path, content=body, headers={"authorization": f"Bearer {KEY}"}, timeout=20)
+    assert reply.status_code == status
+    error = reply.json()["error"]
+    if path.startswith("/v1"):
+        assert error["message"] and (error["param"] or "") == named
+    else:
+        assert isinstance(error, str)
+
+
+@pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer"}, {"authorization": "Bearer hf_" + "z" * 30}])
+def test_without_a_right_key_there_is_one_answer(running: Running, headers: dict[str, str]) -> None:
+    reply = httpx2.post(running.base + "/v1/chat/completions", json={"model": "m", **SAY}, headers=headers)
+    assert reply.status_code == 401
+
+
+def test_a_caller_who_leaves_takes_the_upstream_connection_along(running: Running, upstreams: Pair, ask: Ask) -> None:
+    before = len(running.records(0))
+    endless = chunked([EVENTS[: EVENTS.index(b"\n\n") + 2]])[:2]
+    upstreams[0].answer = lambda model, head: endless
+    body = json.dumps({"model": "m", "stream": True, **SAY}).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\n"
+    head += f"content-length: {len(body)}\r\n\r\n"
+    port = int(running.base.rpartition(":")[2])
+    dice = random.Random(1)
+    late = []
+    for number in range(100):
+        with socket.create_connection(("127.0.0.1", port)) as caller:
+            caller.sendall(head.encode() + body)
+            if number % 3:
+                caller.recv(dice.randrange(1, 200))
+            while len(upstreams[0].seen) <= number:
+                time.sleep(0.001)
+        gone = time.monotonic()
+        while len(upstreams[0].left) <= number and time.monotonic() - gone < 2:
+            time.sleep(0.001)
+        late.append(upstreams[0].left[number] - gone)
+    assert max(late) < 0.1
+    records = running.records(before + 100)
+    assert [record["outcome"] for record in records[-100:]] == ["client_gone"] * 100
+
+
+def test_a_refused_key_gives_way_and_no_key_is_ever_told(running: Running, upstreams: Pair, ask: Ask) -> None:
+    def refuse(model: str, head: bytes) -> list[bytes]:
+        key = head.partition(b"Bearer ")[2].split(b"\r\n")[0]
+        said = b'{"error":{"message":"Incorrect API key provided: %b","code":"invalid_api_key"}}' % key
+        return [full(401, said, b"x-echo: %b\r\n" % key)]
+
+    upstreams[0].answer = refuse
+    reply = ask("m")
+    assert reply.status_code == 502 and reply.json()["error"]["code"] == "upstream_credentials_exhausted"
+    assert len({head for head, _ in upstreams[0].seen}) == 2
+    upstreams[1].answer = lambda model, head: [full(400, b'{"error":{"message":"no: %b"}}' % POOLED[0].encode())]
+    told = ask("echoed")
+    figures = httpx2.get(running.base + "/metrics").text
+    assert 'router_resting{key="' in figures
+    everything = reply.text + str(reply.headers) + told.text + figures
+    everything += running.log.read_text() + running.errors.read_text()
+    assert [key for key in (*POOLED, KEY) if key in everything] == []

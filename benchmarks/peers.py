@@ -78,13 +78,16 @@ def _from_pypi(requirement: str) -> Callable[[Path], None]:
     return install
 
 
-def _from_npm(requirement: str) -> Callable[[Path], None]:
+def _from_npm(package: Mapping[str, object]) -> Callable[[Path], None]:
+    wanted = json.dumps(package)
+
     def install(folder: Path) -> None:
         def npm() -> None:
             folder.mkdir(parents=True, exist_ok=True)
-            _run("npm", "install", "--no-audit", "--no-fund", "--prefix", folder, requirement)
+            (folder / "package.json").write_text(wanted)
+            _run("npm", "install", "--no-audit", "--no-fund", "--prefix", folder)
 
-        _once(folder, requirement, npm)
+        _once(folder, wanted, npm)
 
     return install
 
@@ -175,6 +178,11 @@ def _litellm_env(rust: str) -> Callable[[Place], Mapping[str, str]]:
     return lambda _: {**quiet, "LITELLM_RUST": rust}
 
 
+# With the newest @hono/node-server that its own range allows (1.19), every stream is a 500, "TypeError: immutable".
+_PORTKEY: Final = {
+    "dependencies": {"@portkey-ai/gateway": "1.15.2"},
+    "overrides": {"@hono/node-server": "1.13.8"},
+}
 _LITELLM_WHEEL: Final = "litellm[proxy]==1.106.2"
 
 PEERS: Final = (
@@ -193,7 +201,7 @@ PEERS: Final = (
         "Portkey (Node)",
         _portkey,
         headers=_portkey_headers,
-        install=_from_npm("@portkey-ai/gateway@1.15.2"),
+        install=_from_npm(_PORTKEY),
         version="@portkey-ai/gateway 1.15.2",
     ),
     Peer(

@@ -11,6 +11,7 @@ import urllib.parse
 from typing import Final
 
 from providers.spec import Provider
+from router.errors import not_found
 from router.keys import KeyPool, Lent
 from router.routing import Candidate
 from router.secrets import Secret
@@ -87,7 +88,7 @@ class Upstream:
     def _head(self, method: str, path: str, provider_id: str, secret: str, rest: bytes) -> bytes:
         quoted = urllib.parse.quote(provider_id, safe="/:") if "{id}" in path else ""
         if quoted and not _PATH_ID(provider_id):
-            raise ValueError("an id that may not stand in a path")
+            raise not_found(f"Model {provider_id[:256]} does not exist", "model", "model_not_found")
         lines = [
             f"{method} {self.base_path}{path.replace('{id}', quoted)} HTTP/1.1",
             f"host: {self.origin.authority()}",

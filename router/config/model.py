@@ -31,7 +31,9 @@ NOT_ENFORCED: Final = (
     "rest.after",
     "cache",
     "stores",
+    "telemetry.listen",
     "telemetry.otlp",
+    "upstreams.*.url_inputs",
 )
 
 _ADDRESS: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]*):(\d{1,5})").fullmatch

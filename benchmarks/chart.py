@@ -1,6 +1,6 @@
 """The picture and the table of a report: plain SVG bars, drawn by hand so that nothing has to be installed for them.
 
-A bar that would dwarf all others is cut, and says so by a slanted gap; its number is always written out.
+A bar that would dwarf all others is cut, and shows it by a slanted gap; its number is always written out.
 """
 
 from collections.abc import Iterator, Mapping

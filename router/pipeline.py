@@ -109,6 +109,7 @@ class Pipeline:
         except EOFError:
             story.outcome, story.status = "client_gone", 499
         finally:
+            story.task = None  # the task holds this frame: a ring that only the collector would undo
             if connection is not None:
                 connection.on_gone = None
             if watcher is not None:

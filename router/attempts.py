@@ -213,7 +213,7 @@ class Walker:
                 return failures.of_error_body(candidate, answer.headers, body)
             used = reply and (reply.usage or (usage.generated(reply.details) if reply.details else None))
             body = translate.answer(call, candidate, prepared, body)
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return Failure(candidate, Outcome(0, 0.0, "bad_response"))
         return Served(candidate, prepared, answer, "full", body, used=used or None)
 

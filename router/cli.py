@@ -18,6 +18,7 @@ from typing import Any, Final
 import click
 
 from providers.spec import ANY_TASK, CONVERSATIONAL, Task
+from router import bench as benchmark
 from router import config, routing, server
 from router.app import Router
 from router.config import ConfigFaults, Loaded
@@ -188,6 +189,14 @@ def create(style: str, name: str) -> None:
     digest = hashlib.sha256(key.encode()).hexdigest()
     click.echo(key)
     click.echo(f"  - {{name: {name}, key_sha256: {digest}}}   # below virtual_keys in config.yaml")
+
+
+@main.command()
+@click.option("--seconds", type=click.FloatRange(0.5, 600), default=3.0, help="How long each figure is measured.")
+@click.option("--out", type=File, help="Save the figures there as JSON.")
+def bench(seconds: float, out: Path | None) -> None:
+    """Measure this router on this machine, against a mock upstream on loopback."""
+    benchmark.main(seconds, out)
 
 
 @main.command()

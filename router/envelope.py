@@ -39,10 +39,10 @@ def read(body: bytes, bare: str = "") -> Fields:
         raise bad_request("The request body is not valid UTF-8.", code="invalid_json") from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise _unreadable(body, error) from None
-    if _doubled(body, fields):
-        raise bad_request("A field of the request body stands in it twice.", _first_doubled(body), "duplicate_field")
     if body.count(b"[") + body.count(b"{") > DEPTH and _depth(body) > DEPTH:
         raise bad_request(f"The request body is nested deeper than {DEPTH} levels.", code="invalid_json")
+    if _doubled(body, fields):
+        raise bad_request("A field of the request body stands in it twice.", _first_doubled(body), "duplicate_field")
     for name in FORBIDDEN:
         if name in fields:
             raise bad_request(f"The field '{name}' is not accepted: where a request goes is the server's to say.", name)
@@ -108,7 +108,7 @@ def _doubled(body: bytes, fields: Fields) -> bool:
 
 def _first_doubled(body: bytes) -> str | None:
     """The name of the doubled field, for the message; only walked when something is known to be wrong."""
-    pairs = json.loads(body, object_pairs_hook=list)
+    pairs = json.loads(body, object_pairs_hook=list, parse_int=str)  # int() refuses more than 4300 digits
     names = [name for name, _ in pairs]
     return next((name for name in names if names.count(name) > 1), None)
 

@@ -1,5 +1,6 @@
 """What an attempt that did not serve came to, and the fault that the caller reads when none did."""
 
+import re
 from typing import Any, Final
 
 import msgspec
@@ -24,6 +25,9 @@ _SILENT: Final[dict[str, tuple[int, str, str]]] = {
     "timeout": (504, "upstream_timeout", "did not answer in time"),
     "upload": (400, "incomplete_body", "did not receive the whole body"),
 }
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what a hostile body comes to
+_CODE: Final = re.compile(r"[\w.:-]{1,64}").fullmatch  # anything else is no word to judge by, to log or to hand on
+_LONGEST_PLAIN: Final = 2000
 _BAD: Final = (502, "upstream_bad_response", "gave an answer that could not be used")
 
 
@@ -66,6 +70,7 @@ def of_answer(candidate: Candidate, status: int, headers: Headers, body: bytes, 
     if status < 400:
         return Failure(candidate, Outcome(502, seconds, "redirect"))
     code, message, param, estimated = _read(body)
+    code = code if _CODE(code) else ""
     if code == "" and status == 400 and "context length" in message:
         code = "context_length_exceeded"
     hint = retry.hint_of(headers)
@@ -77,7 +82,7 @@ def of_error_body(candidate: Candidate, headers: Headers, body: bytes) -> Failur
     """200 with an error inside: classed as what it says."""
     try:
         error = msgspec.json.decode(body, type=_Body).error
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         error = None
     said = error.http_status_code or error.code if isinstance(error, _Error) else None
     said = said if isinstance(said, int) and 400 <= said < 600 else 502
@@ -88,7 +93,7 @@ def of_error_event(candidate: Candidate, headers: Headers, payload: bytes) -> Fa
     """The first event of a stream, where it is an error; None where it is not."""
     try:
         body = msgspec.json.decode(payload, type=_Body)
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         return None
     return None if body.error is None else of_error_body(candidate, headers, payload)
 
@@ -97,7 +102,7 @@ def _read(body: bytes) -> tuple[str, str, str | None, float | None]:
     """code, message, param and estimated_time of an error body in any of the shapes in use."""
     try:
         read = msgspec.json.decode(body, type=_Body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _UNREADABLE:
         return "", _plain(body), None, None
     error = read.error
     if isinstance(error, _Error):
@@ -113,8 +118,11 @@ def _read(body: bytes) -> tuple[str, str, str | None, float | None]:
 
 
 def _plain(body: bytes) -> str:
-    """TGI's framework words a body that it cannot read as plain text; pages of HTML are nobody's message."""
-    text = body[:500].decode("utf-8", "replace").strip()
+    """TGI's framework words a body that it cannot read as plain text; pages of HTML are nobody's message.
+
+    All or nothing: what is cut could end in half a secret, which no Scrubber knows.
+    """
+    text = body.decode("utf-8", "replace").strip() if len(body) <= _LONGEST_PLAIN else ""
     return "" if text.startswith("<") or not text.isprintable() else text
 
 
@@ -161,9 +169,9 @@ def refusal(call: Call, plan: Plan, last: Failure, tries: list[Try]) -> Refused:
         code = (
             "model_not_found" if kind is Kind.ABSENT else "upstream_rate_limited" if status == 429 else "upstream_error"
         )
-        message = f"The upstream of '{call.model}' answered {outcome.status}" + (
-            f": {last.message}" if last.message else "."
-        )
+        said = f": {last.message}" if last.message else ""
+        message = f"The upstream of '{call.model}' answered {outcome.status}{said}"
+        message += "" if message.endswith((".", "!", "?")) else "."
     if len(tries) > 1:
         message += f" {len(tries)} attempts were made."
     return Refused(Fault(status, code, message, retry_after=outcome.hint, attempts=listed))

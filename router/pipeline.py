@@ -9,7 +9,6 @@ import os
 import random
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from time import monotonic
 from typing import Any, Final
 
@@ -93,11 +92,10 @@ class Pipeline:
             served = await self._walker.walk(call, self._plan(call, found), story)
             await relay.answer(send, call, served, story, monotonic(), found.route.echo_model, self._scrubber)
         except Refused as refused:
-            fault = replace(refused.fault, message=self._scrubber.text(refused.fault.message))
-            await relay.refuse(send, story, fault, monotonic())
+            await relay.refuse(send, story, refused.fault, monotonic(), self._scrubber)
         except Unreadable as unreadable:
             fault = Fault(unreadable.status, "invalid_request", unreadable.message, unreadable.param)
-            await relay.refuse(send, story, fault, monotonic())
+            await relay.refuse(send, story, fault, monotonic(), self._scrubber)
         except asyncio.CancelledError:
             story.outcome = "client_gone" if story.gone else "broken"
             story.status = story.status or 499

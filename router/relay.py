@@ -47,9 +47,11 @@ _NDJSON: Final = (b"content-type", b"application/x-ndjson")
 _EVENTS: Final = (b"content-type", b"text/event-stream; charset=utf-8")
 
 
-async def refuse(send: Send, story: Story, fault: Fault, now: float) -> None:
-    """An error in the dialect of the path that was called."""
-    body = story.endpoint.dialect.fault(fault)
+async def refuse(send: Send, story: Story, fault: Fault, now: float, scrubber: Scrubber) -> None:
+    """An error in the dialect of the path that was called. Its code, its field and its attempts may quote an upstream
+    as much as its message does, so it is scrubbed as a whole.
+    """
+    body = scrubber.bytes(story.endpoint.dialect.fault(fault))
     story.status, story.code, story.outcome, story.first = fault.status, fault.code, "error", now
     headers = [_JSON, (b"content-length", b"%d" % len(body)), *told(story, now)]
     if fault.retry_after is not None:
@@ -192,15 +194,17 @@ class _Events:
         return b"".join(kept)
 
     def _one(self, block: bytes) -> bytes:
+        if self._failed:
+            return b""  # what an upstream says behind its error, however it was cut
         payload = sse.data(block)
         if payload is None:
             return block if self._writer is None else b""
         if payload == b"[DONE]":
             self._done = True
             return block if self._writer is None else b""
-        if self._failed or (self._splitter.torn and len(block) >= self._splitter.limit):
+        if self._splitter.torn and len(block) >= self._splitter.limit:
             return block
-        if not usage.is_json(payload):
+        if not _is_json(payload):
             self._story.dropped += 1
             return b""
         self._recent.append(payload)
@@ -219,7 +223,10 @@ class _Events:
 
     def _written(self, payload: bytes) -> bytes:
         assert self._writer is not None
-        chunk = msgspec.json.decode(payload)
+        try:
+            chunk = msgspec.json.decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            chunk = None
         if not isinstance(chunk, dict):
             self._story.dropped += 1
             return b""
@@ -268,6 +275,13 @@ class _Rechunk:
 def _writer(call: Call, served: Served) -> StreamWriter:
     codec = call.codec
     return _Rechunk() if codec is None else codec.stream(served.prepared.want)
+
+
+def _is_json(payload: bytes) -> bool:
+    try:
+        return usage.is_json(payload)
+    except RecursionError:  # nested deeper than anybody could read
+        return False
 
 
 def _is_error(payload: bytes) -> bool:

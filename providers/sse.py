@@ -36,10 +36,6 @@ class Splitter:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         rest = self._rest
-        # Nearly every chunk of a live stream is exactly one event.
-        if not rest and chunk.find(b"\n\n") == len(chunk) - 2 >= 0 and b"\r" not in chunk:
-            self.torn = False
-            return [chunk]
         seen = max(0, len(rest) - _LONGEST_OPEN_END)
         rest += chunk
         ends = [found.end() for found in _END.finditer(rest, seen)]
@@ -52,6 +48,21 @@ class Splitter:
             if piece := self._all_but_an_open_end():
                 blocks.append(piece)
         return blocks
+
+    def lone(self, chunk: bytes) -> bytes | None:
+        """The payload of a chunk that is exactly one block of one line of JSON, as nearly every chunk of a live stream
+        is, where no block is open; None for everything else, which must be fed.
+        """
+        if (
+            self._rest
+            or self.torn
+            or not chunk.startswith(b"data: {")
+            or chunk.find(b"\n") != len(chunk) - 2
+            or chunk[-1] != 10
+            or b"\r" in chunk
+        ):
+            return None
+        return chunk[6:-2]
 
     def _all_but_an_open_end(self) -> bytes:
         rest = self._rest

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib import metadata
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 from starlette.applications import Starlette
@@ -24,6 +24,7 @@ from providers.dialects import DIALECTS
 from providers.spec import Dialect, Fault
 from router import catalog_view, config, endpoints, live
 from router.attempts import Walker
+from router.caller import AsgiCaller, Caller
 from router.config import Loaded
 from router.errors import Refused, not_found
 from router.health import Resting
@@ -45,6 +46,14 @@ Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
 
+class Turn(Caller, Protocol):
+    """A request on our own server."""
+
+    method: bytes
+
+    def path(self) -> str: ...
+
+
 class Router:
     """The ASGI app. `drain` turns readiness to 503; what runs goes on."""
 
@@ -59,7 +68,7 @@ class Router:
         self._keyring = Keyring(settings.auth, settings.plans, settings.virtual_keys)
         log = sys.stdout.buffer if settings.telemetry.log == "json" else None
         self._scrubber = Scrubber(config.secrets_of(settings))
-        self._recorder = Recorder(self._metrics, self._scrubber, log)
+        self._recorder = Recorder(self._metrics, log)
         self._pipeline: Pipeline | None = None
         self._starlette = Starlette(
             routes=[
@@ -85,9 +94,20 @@ class Router:
         if scope["type"] == "http" and scope["method"] == "POST":
             found = endpoints.find(scope["path"])
             if found is not None and self._pipeline is not None:
-                await self._pipeline.serve(scope, receive, send, *found)
+                caller = AsgiCaller(scope, receive, send)
+                try:
+                    await self._pipeline.serve(caller, *found)
+                finally:
+                    caller.close()
                 return
         await self._starlette(scope, receive, send)
+
+    def short_way(self, turn: Turn) -> Awaitable[None] | None:
+        """What our own server asks first: requests for models need no ASGI."""
+        if turn.method != b"POST" or self._pipeline is None:
+            return None
+        found = endpoints.find(turn.path())
+        return None if found is None else self._pipeline.serve(turn, *found)
 
     def drain(self) -> None:
         self._draining = True
@@ -115,7 +135,7 @@ class Router:
             pipeline = Pipeline(
                 table=config.table_of(self._loaded),
                 keyring=self._keyring,
-                walker=Walker(upstreams, self._resting, settings.retry),
+                walker=Walker(upstreams, self._resting, settings.retry, self._scrubber),
                 recorder=self._recorder,
                 resting=self._resting,
                 max_body=settings.server.max_body,

@@ -21,13 +21,13 @@ from router.failures import Failure
 from router.health import Resting, Speeds
 from router.keys import Lent
 from router.outgoing import Upstream
-from router.record import Try
+from router.record import Record, Try
 from router.retry import Outcome, RetrySettings, Standing, Verdict
 from router.routing import Candidate, Plan
-from router.secrets import Secret
+from router.secrets import Scrubber, Secret
 from router.story import Story
 from router.translate import Prepared
-from router.upstream.connection import NEVER, Answer
+from router.upstream.answer import NEVER, Answer
 from router.upstream.faults import Broken, Silence
 from router.usage import Usage
 
@@ -36,7 +36,7 @@ ERROR_LIMIT: Final = 1024 * 1024
 Key = Lent | Secret | None
 
 
-class Served(msgspec.Struct):
+class Served(msgspec.Struct, gc=False):
     """An answer that the caller gets: whole (`body`), or as events or bytes of which the first are in hand."""
 
     candidate: Candidate
@@ -53,17 +53,24 @@ class Served(msgspec.Struct):
 class Walker:
     """The upstreams, what rests, the policy and the dice; `walk` is the engine."""
 
-    def __init__(self, upstreams: dict[str, Upstream], resting: Resting, settings: RetrySettings) -> None:
+    def __init__(
+        self, upstreams: dict[str, Upstream], resting: Resting, settings: RetrySettings, scrubber: Scrubber
+    ) -> None:
         self._upstreams = upstreams
         self._resting = resting
         self._settings = settings
+        self._most = settings.deployments
+        self._scrubber = scrubber
         self.speeds = Speeds()
         self._dice = random.Random()  # noqa: S311 - jitter, not secrets
 
     async def walk(self, call: Call, plan: Plan, story: Story) -> Served:
+        record = story.record
         attempts = rotations = 0
         last: Failure | None = None
-        candidates = plan.attempts[: self._settings.deployments]
+        candidates = plan.attempts
+        if len(candidates) > self._most:
+            candidates = candidates[: self._most]
         for place, candidate in enumerate(candidates):
             upstream = self._upstreams[candidate.deployment.upstream]
             name = candidate.deployment.name
@@ -74,7 +81,7 @@ class Walker:
                 key, usable = self._key(call, plan, upstream)
                 if not usable:
                     failed = failures.no_key(candidate, last)
-                    story.tries.append(Try(upstream.name, name, 0, "next", "no usable key", 0.0))
+                    record.tries.append(Try(upstream.name, name, 0, "next", "no usable key", 0.0))
                     last = last or failed
                     break
                 tries += 1
@@ -82,11 +89,12 @@ class Walker:
                 began = monotonic()
                 result = await self._attempt(call, candidate, upstream, key, bool(later))
                 now = monotonic()
-                story.waited += now - began
+                seconds = now - began
+                story.waited += seconds
                 if isinstance(result, Served):
-                    story.tries.append(Try(upstream.name, name, result.answer.status, "serve", "", now - began))
-                    _note(story, upstream, candidate, key)
-                    self.speeds.note(name, now - began)
+                    record.tries.append(Try(upstream.name, name, result.answer.status, "serve", "", seconds))
+                    _note(record, upstream, candidate, key)
+                    self.speeds.note(name, seconds)
                     return result
                 outcome = result.outcome
                 standing = Standing(
@@ -102,8 +110,8 @@ class Walker:
                     wait=call.wait,
                 )
                 judged = retry.judge(outcome, standing, self._settings, self._dice)
-                why = outcome.code or outcome.reason
-                story.tries.append(Try(upstream.name, name, outcome.status, judged.verdict.value, why, now - began))
+                why = self._scrubber.text(outcome.code) or outcome.reason  # an upstream may echo what it was sent
+                record.tries.append(Try(upstream.name, name, outcome.status, judged.verdict.value, why, seconds))
                 last, verdict = result, judged.verdict
                 if judged.rest_key and isinstance(key, Lent):
                     self._resting.rest(key.name, now + judged.rest_key)
@@ -120,8 +128,8 @@ class Walker:
                 break
         if last is None:
             raise Refused(failures.nothing_to_try(call, plan))
-        _note(story, self._upstreams[last.candidate.deployment.upstream], last.candidate, None)
-        raise failures.refusal(call, plan, last, story.tries)
+        _note(record, self._upstreams[last.candidate.deployment.upstream], last.candidate, None)
+        raise failures.refusal(call, plan, last, record.tries)
 
     def busy(self, deployment: str) -> float:
         """Requests under way at a deployment's upstream."""
@@ -131,14 +139,15 @@ class Walker:
     def _key(self, call: Call, plan: Plan, upstream: Upstream) -> tuple[Key, bool]:
         """Whose key goes with this attempt, and whether it can be made at all."""
         identity = call.identity
-        stored = identity.stored_keys.get(upstream.name) or identity.stored_keys.get(upstream.provider.name)
-        if stored:
-            return stored, True
+        if identity.stored_keys:
+            stored = identity.stored_keys.get(upstream.name) or identity.stored_keys.get(upstream.provider.name)
+            if stored:
+                return stored, True
         if identity.user_key is not None:
             if not plan.route.pinned:
                 raise unauthorized()
             return identity.user_key, True
-        if len(upstream.keys):
+        if not upstream.keys.empty:
             lent = upstream.keys.lend(monotonic())
             return lent, lent is not None
         return None, not upstream.provider.needs_key or bool(upstream.settings.base_url)
@@ -198,7 +207,7 @@ class Walker:
 
     async def _first(self, call: Call, candidate: Candidate, prepared: Prepared, answer: Answer) -> Served | Failure:
         """A 2xx head is no answer yet: the first event, or the whole of a JSON body, says whether it is one."""
-        kind = (answer.header(b"content-type") or b"").lower()
+        kind = answer.fields.get(b"content-type", b"").lower()
         if kind.startswith(b"text/event-stream"):
             return await _first_event(call, candidate, prepared, answer)
         if call.endpoint.media or (kind and b"json" not in kind):
@@ -209,7 +218,7 @@ class Walker:
         body = await answer.read(FULL_LIMIT)
         try:
             reply = usage.of_reply(body)
-            if reply is not None and bytes(reply.error) != b"null":
+            if reply is not None and reply.error is not None:
                 return failures.of_error_body(candidate, answer.headers, body)
             used = reply and (reply.usage or (usage.generated(reply.details) if reply.details else None))
             body = translate.answer(call, candidate, prepared, body)
@@ -247,10 +256,10 @@ def _larger(candidate: Candidate, later: tuple[Candidate, ...]) -> bool:
     return mine is not None and any((each.deployment.context or 0) > mine for each in later)
 
 
-def _note(story: Story, upstream: Upstream, candidate: Candidate, key: Key) -> None:
-    story.upstream = upstream.name
-    story.provider_id = candidate.deployment.provider_id
+def _note(record: Record, upstream: Upstream, candidate: Candidate, key: Key) -> None:
+    record.upstream = upstream.name
+    record.provider_id = candidate.deployment.provider_id
     if isinstance(key, Lent):
-        story.key, story.billing = key.name, "routed"
+        record.key, record.billing = key.name, "routed"
     elif key is not None:
-        story.billing = "direct"
+        record.billing = "direct"

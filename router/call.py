@@ -28,7 +28,6 @@ class Call(msgspec.Struct, frozen=True):
     fields: Fields
     body: bytes  # as it came; empty for uploads
     identity: Identity
-    started: float
     deadline: float
     upload: Upload | None = None
     wants_usage: bool = False  # the caller asked for stream_options.include_usage

@@ -160,7 +160,8 @@ def _explained(loaded: Loaded, model: str, task: Task | None) -> Iterator[str]:
         asked = task or _task_of(route)
         asked = CONVERSATIONAL if asked == ANY_TASK else asked
         views = [found for each in DIALECTS if (found := table.find(model, asked, each)) is not None]
-        plan = routing.plan(max(views, key=lambda found: len(found.candidates)), dice=random.Random())  # noqa: S311
+        best = max(views, key=lambda found: len(found.plan.attempts))
+        plan = routing.plan(best.plan, dice=random.Random())  # noqa: S311
         yield f"{wanted}: {asked}, {plan.route.policy}"
         for place, each in enumerate(plan.attempts, 1):
             listens = loaded.config.upstreams[each.deployment.upstream].when == "answers"

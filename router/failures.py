@@ -13,7 +13,7 @@ from router.errors import Refused
 from router.record import Try
 from router.retry import Kind, Outcome
 from router.routing import Candidate, Plan
-from router.upstream.connection import Headers
+from router.upstream.answer import Headers
 
 _SILENT: Final[dict[str, tuple[int, str, str]]] = {
     "refused": (502, "upstream_connect_failed", "could not be reached"),

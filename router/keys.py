@@ -88,14 +88,18 @@ class VirtualKey(Settings):
 class Rights:
     """A plan's models, as one look at an id: the resolved one, so that an alias or a suffix opens nothing."""
 
-    __slots__ = ("_allowed", "_denied")
+    __slots__ = ("_all", "_allowed", "_denied")
 
     def __init__(self, models: Iterable[str] = ("*",), not_models: Iterable[str] = ()) -> None:
         models = tuple(models)
         self._allowed = None if "*" in models else _any_of(models)
+        not_models = tuple(not_models)
         self._denied = _any_of(not_models)
+        self._all = self._allowed is None and not not_models
 
     def allows(self, model: str) -> bool:
+        if self._all:
+            return True
         folded = model.casefold()
         if self._denied.match(folded):
             return False
@@ -205,6 +209,8 @@ class Resting(Protocol):
     """Until when a name is left alone (router/health.py); 0 where it is not."""
 
     def until(self, name: str) -> float: ...
+    def __bool__(self) -> bool:
+        """Whether any name was left alone at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +223,7 @@ class Lent:
 
 
 class KeyPool:
-    """An upstream's own keys, lent in turn; those at rest are passed over. False where it has none."""
+    """An upstream's own keys, lent in turn; those at rest are passed over."""
 
     def __init__(self, upstream: str, keys: tuple[Secret, ...], resting: Resting) -> None:
         digests = {key: hashlib.sha256(key.reveal().encode()).hexdigest() for key in keys if key}
@@ -225,10 +231,15 @@ class KeyPool:
         self._lent = [Lent(upstream, f"{upstream}/…{digest[-width:]}", key) for key, digest in digests.items()]
         self._resting = resting
         self._next = 0
+        self.empty = not self._lent
 
     def lend(self, now: float) -> Lent | None:
         """The next key that does not rest, or None."""
         count = len(self._lent)
+        if count and not self._resting:  # as it nearly always is
+            lent = self._lent[self._next]
+            self._next = (self._next + 1) % count
+            return lent
         for step in range(count):
             place = (self._next + step) % count
             lent = self._lent[place]
@@ -239,6 +250,3 @@ class KeyPool:
 
     def names(self) -> list[str]:
         return [lent.name for lent in self._lent]
-
-    def __len__(self) -> int:
-        return len(self._lent)

@@ -81,18 +81,17 @@ class Metrics:
     """One worker's counters. `count` is all that a request pays."""
 
     def __init__(self) -> None:
-        self._cells: dict[Labels, Cell] = {}
-        self._attempts: dict[Labels, int] = {}
-        self._responses: dict[Labels, int] = {}
+        self._cells: dict[tuple[str, str, str, str, int], Cell] = {}
+        self._tries: dict[tuple[str, str, int | str], int] = {}  # upstream, verdict, status or why there was none
         self._broken: dict[Labels, int] = {}
         self.inflight = 0
 
     def count(self, record: Record) -> None:
-        labels = (record.dialect, record.task, record.model, record.upstream, str(record.status))
+        labels = (record.dialect, record.task, record.model, record.upstream, record.status)
         cell = self._cells.get(labels)
         if cell is None:
             if len(self._cells) >= SERIES:
-                labels = (record.dialect, record.task, "other", record.upstream, str(record.status))
+                labels = (record.dialect, record.task, "other", record.upstream, record.status)
             cell = self._cells.setdefault(labels, Cell())
         cell.requests += 1
         cell.input_tokens += record.input_tokens
@@ -103,27 +102,24 @@ class Metrics:
             cell.first.observe(record.first, SECONDS)
         cell.overhead.observe(record.overhead, OVERHEAD)
         for each in record.tries:
-            _add(self._attempts, (each.upstream, each.verdict))
-            _add(self._responses, (each.upstream, str(each.status) if each.status else each.reason))
+            ended = (each.upstream, each.verdict, each.status or each.reason)
+            self._tries[ended] = self._tries.get(ended, 0) + 1
         if record.broken:
-            _add(self._broken, (record.upstream, record.broken))
+            broken = (record.upstream, record.broken)
+            self._broken[broken] = self._broken.get(broken, 0) + 1
 
     def snapshot(self, generation: int, resting: Iterable[Labels]) -> bytes:
         return msgspec.json.encode(
             Snapshot(
-                list(self._cells.items()),
-                list(self._attempts.items()),
-                list(self._responses.items()),
+                [((*labels[:4], str(labels[4])), cell) for labels, cell in self._cells.items()],
+                [((upstream, verdict), count) for (upstream, verdict, _), count in self._tries.items()],
+                [((upstream, str(status)), count) for (upstream, _, status), count in self._tries.items()],
                 list(self._broken.items()),
                 [(labels, 1) for labels in resting],
                 self.inflight,
                 generation,
             )
         )
-
-
-def _add(counts: dict[Labels, int], labels: Labels) -> None:
-    counts[labels] = counts.get(labels, 0) + 1
 
 
 def exposition(snapshots: Iterable[bytes], version: str) -> bytes:

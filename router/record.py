@@ -1,4 +1,4 @@
-"""What happened, as data: one `Record` a request, made once at its end, from which metrics and the log are fed."""
+"""What happened, as data: one `Record` a request, filled while it runs, from which metrics and the log are fed."""
 
 from typing import Literal
 
@@ -19,19 +19,19 @@ class Try(msgspec.Struct, frozen=True, gc=False):
     seconds: float
 
 
-class Record(msgspec.Struct, frozen=True, gc=False):
+class Record(msgspec.Struct, gc=False):
     """Times in seconds; `model` is the route's name, or `other` where it has none in the configuration."""
 
     id: str
-    time: float  # Unix, at the end
-    dialect: str
-    task: str
-    model: str
-    tenant: str
-    status: int
-    outcome: Outcome
-    stream: bool
-    seconds: float
+    time: float = 0.0  # Unix, at the end
+    dialect: str = ""
+    task: str = ""
+    model: str = "other"
+    tenant: str = ""
+    status: int = 0
+    outcome: Outcome = "ok"
+    stream: bool = False
+    seconds: float = 0.0
     upstream: str = ""
     provider_id: str = ""
     key: str = ""
@@ -44,4 +44,4 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     cached_tokens: int = 0
     dropped_events: int = 0
     broken: str = ""  # why a stream ended early
-    tries: tuple[Try, ...] = ()
+    tries: list[Try] = []

@@ -8,7 +8,8 @@ event in the caller's dialect and no `[DONE]`.
 
 import re
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
+from time import monotonic
 from typing import Any, Final
 
 import msgspec
@@ -19,12 +20,11 @@ from providers.spec import Fault, StreamWriter
 from router import usage
 from router.attempts import Served
 from router.call import Call
+from router.caller import Caller
 from router.secrets import Scrubber
 from router.story import Story
-from router.upstream.connection import Headers
+from router.upstream.answer import Headers
 from router.upstream.faults import Broken
-
-Send = Callable[[Any], Awaitable[None]]
 
 PASSED: Final = frozenset(
     {
@@ -42,94 +42,102 @@ ENDS: Final[Mapping[str, tuple[bytes, ...]]] = {  # what an event that ends a st
 }
 _DONE: Final = frozenset({spec.CONVERSATIONAL, spec.TEXT_GENERATION})  # tasks whose OpenAI streams end in [DONE]
 _MODEL: Final = re.compile(rb'"model"\s*:\s*"(?:[^"\\]|\\.)*"')
-_JSON: Final = (b"content-type", b"application/json")
-_NDJSON: Final = (b"content-type", b"application/x-ndjson")
-_EVENTS: Final = (b"content-type", b"text/event-stream; charset=utf-8")
+_JSON: Final = b"content-type: application/json\r\n"
+_NDJSON: Final = b"content-type: application/x-ndjson\r\n"
+_EVENTS: Final = b"content-type: text/event-stream; charset=utf-8\r\n"
+_LIVE: Final = b"cache-control: no-cache\r\nx-accel-buffering: no\r\n"
 
 
-async def refuse(send: Send, story: Story, fault: Fault, now: float, scrubber: Scrubber) -> None:
+async def refuse(caller: Caller, story: Story, fault: Fault, scrubber: Scrubber) -> None:
     """An error in the dialect of the path that was called. Its code, its field and its attempts may quote an upstream
     as much as its message does, so it is scrubbed as a whole.
     """
     body = scrubber.bytes(story.endpoint.dialect.fault(fault))
-    story.status, story.code, story.outcome, story.first = fault.status, fault.code, "error", now
-    headers = [_JSON, (b"content-length", b"%d" % len(body)), *told(story, now)]
+    now = story.first = monotonic()
+    record = story.record
+    record.status, record.code, record.outcome = fault.status, scrubber.text(fault.code), "error"
+    lines = _JSON + told(story, now)
     if fault.retry_after is not None:
-        headers.append((b"retry-after", b"%d" % max(1, round(fault.retry_after))))
-    await send({"type": "http.response.start", "status": fault.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+        lines += b"retry-after: %d\r\n" % max(1, round(fault.retry_after))
+    await caller.answer(fault.status, lines, body)
 
 
-def told(story: Story, now: float) -> Headers:
+def told(story: Story, now: float) -> bytes:
     """What every answer says of itself."""
-    total = (now - story.started) * 1000
-    waited = story.waited * 1000
-    return [
-        (b"x-request-id", story.id.encode()),
-        (b"server-timing", b"router;dur=%.2f, upstream;dur=%.2f" % (max(0.0, total - waited), waited)),
-        (b"x-router-upstream", story.upstream.encode()),
-        (b"x-router-model", story.model.encode("ascii", "replace")),
-        (b"x-router-attempts", b"%d" % len(story.tries)),
-    ]
+    record = story.record
+    waited = story.waited
+    ours = max(0.0, now - story.started - waited)
+    return _TOLD % (
+        record.id.encode(),
+        ours * 1000,
+        waited * 1000,
+        record.upstream.encode(),
+        record.model.encode("ascii", "replace"),
+        len(record.tries),
+    )
 
 
-async def answer(
-    send: Send, call: Call, served: Served, story: Story, now: float, echo: bool, scrubber: Scrubber
-) -> None:
+_TOLD: Final = (
+    b"x-request-id: %b\r\nserver-timing: router;dur=%.2f, upstream;dur=%.2f\r\n"
+    b"x-router-upstream: %b\r\nx-router-model: %b\r\nx-router-attempts: %d\r\n"
+)
+
+
+async def answer(caller: Caller, call: Call, served: Served, story: Story, echo: bool, scrubber: Scrubber) -> None:
     """Send what was served; the upstream's answer is closed on every way out."""
     upstream = served.answer
-    story.status, story.first = upstream.status, now
-    headers = [each for each in upstream.headers if each[0] in PASSED]
+    now = story.first = monotonic()
+    story.record.status = upstream.status
     try:
         if served.form == "full":
-            await _full(send, call, served, story, headers, now, echo)
+            if served.used is not None:
+                story.use(served.used)
+            body = _echoed(served.body, call) if echo else served.body
+            lines = _JSON if served.prepared.crossed else _passed(upstream.headers)
+            await caller.answer(upstream.status, lines + told(story, now), body)
         elif served.form == "events":
-            await _Events(call, served, story, echo, scrubber).run(send, [*headers, *told(story, now)])
+            await _Events(caller, call, served, story, echo, scrubber).run(_passed(upstream.headers) + told(story, now))
         else:
-            await _bytes(send, served, story, [*headers, *told(story, now)])
+            await _bytes(caller, served, story, _passed(upstream.headers) + told(story, now))
     finally:
         upstream.close()
 
 
-async def _full(send: Send, call: Call, served: Served, story: Story, headers: Headers, now: float, echo: bool) -> None:
-    body = served.body
-    story.usage = served.used
-    if echo:
-        body = _MODEL.sub(lambda _: b'"model":' + msgspec.json.encode(call.model), body, count=1)
-    if served.prepared.crossed:
-        headers = [_JSON]
-    headers = [*headers, (b"content-length", b"%d" % len(body)), *told(story, now)]
-    await send({"type": "http.response.start", "status": served.answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def _passed(headers: Headers) -> bytes:
+    return b"".join([b"%b: %b\r\n" % each for each in headers if each[0] in PASSED])
 
 
-async def _bytes(send: Send, served: Served, story: Story, headers: Headers) -> None:
+def _echoed(body: bytes, call: Call) -> bytes:
+    return _MODEL.sub(lambda _: b'"model":' + msgspec.json.encode(call.model), body, count=1)
+
+
+async def _bytes(caller: Caller, served: Served, story: Story, lines: bytes) -> None:
     """Anything that is neither JSON nor events: passed on as it comes, with its length where it was known."""
-    length = served.answer.header(b"content-length")
-    if length is not None:
-        headers.append((b"content-length", length))
-    await send({"type": "http.response.start", "status": served.answer.status, "headers": headers})
-    served.answer.clocks(served.clocks[0])
-    data = served.body
+    upstream = served.answer
+    length = upstream.fields.get(b"content-length")
+    caller.begin(upstream.status, lines, None if length is None else int(length))
+    upstream.clocks(served.clocks[0])
     try:
-        while data:
-            await send({"type": "http.response.body", "body": data, "more_body": True})
-            data = await served.answer.chunk()
+        more = caller.write(served.body) if served.body else True
+        while True:
+            if not more:
+                await caller.drained()
+            if await upstream.pour(caller.write):
+                break
+            more = False
     except Broken as broken:
-        story.outcome, story.broken = "broken", broken.reason
-        raise BrokenOff from broken
-    await send({"type": "http.response.body", "body": b""})
-
-
-class BrokenOff(Exception):
-    """An answer without an error form of its own broke: the connection must end without a clean end."""
+        story.record.outcome, story.record.broken = "broken", broken.reason
+        caller.cut()  # there is no error form to end it with
+        return
+    await caller.finish(b"")
 
 
 class _Events:
-    """One stream of events. `_pass` is all that a chunk pays."""
+    """One stream of events. `_take` is all that a chunk pays."""
 
     __slots__ = (
         "_call",
+        "_caller",
         "_done",
         "_echo",
         "_failed",
@@ -142,8 +150,11 @@ class _Events:
         "_writer",
     )
 
-    def __init__(self, call: Call, served: Served, story: Story, echo: bool, scrubber: Scrubber) -> None:
+    def __init__(
+        self, caller: Caller, call: Call, served: Served, story: Story, echo: bool, scrubber: Scrubber
+    ) -> None:
         assert served.splitter is not None
+        self._caller = caller
         self._call = call
         self._served = served
         self._story = story
@@ -156,40 +167,49 @@ class _Events:
         self._task = served.candidate.task
         self._writer = _writer(call, served) if served.prepared.crossed else None
 
-    async def run(self, send: Send, headers: Headers) -> None:
-        upstream = self._served.answer
+    async def run(self, lines: bytes) -> None:
+        caller, upstream = self._caller, self._served.answer
         if self._writer is not None:
             kind = _NDJSON if self._call.endpoint.dialect.name == "ollama" else _EVENTS
-            headers = [kind, *(each for each in headers if each[0] != b"content-type")]
-        headers += [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
-        await send({"type": "http.response.start", "status": upstream.status, "headers": headers})
+            lines = kind + b"".join(line for line in lines.splitlines(True) if not line.startswith(b"content-type:"))
+        caller.begin(upstream.status, lines + _LIVE)
         upstream.clocks(self._served.clocks[0])
-        blocks = self._served.blocks
-        torn = False
         try:
-            while True:
-                out = blocks[0] if torn and len(blocks) == 1 else self._pass(blocks, torn)
-                if out:
-                    await send({"type": "http.response.body", "body": out, "more_body": True})
-                if self._failed or not (data := await upstream.chunk()):
+            more = self._give(self._pass(self._served.blocks, False))
+            while not self._failed:
+                if not more:
+                    await caller.drained()
+                if await upstream.pour(self._take):
                     break
-                torn = self._splitter.torn
-                blocks = self._splitter.feed(data)
+                more = False
         except Broken as broken:
             self._failed = self._failed or ("" if self._done else broken.reason)  # behind [DONE] nothing is missed
             rest = b""
         else:
             rest = self._end()
         if self._failed:
-            self._story.outcome, self._story.broken = "broken", self._failed
+            record = self._story.record
+            record.outcome, record.broken = "broken", self._failed
             if self._failed != "upstream_error":
                 rest += self._call.endpoint.dialect.fault_event(_broken(self._failed))
-        await send({"type": "http.response.body", "body": rest})
+        await caller.finish(rest)
+
+    def _take(self, data: bytes) -> bool:
+        """What one read brought: looked into and passed on. False where no more is wanted for now."""
+        splitter = self._splitter
+        payload = splitter.lone(data)
+        if payload is not None:
+            return self._give(self._event(data, payload))
+        torn = splitter.torn
+        return self._give(self._pass(splitter.feed(data), torn))
+
+    def _give(self, out: bytes) -> bool:
+        if not out:
+            return not self._failed
+        return self._caller.write(out) and not self._failed
 
     def _pass(self, blocks: list[bytes], torn: bool) -> bytes:
         """The blocks that the caller gets, joined: one write for what came together."""
-        if len(blocks) == 1:
-            return self._one(blocks[0])
         kept = [block if torn and index == 0 else self._one(block) for index, block in enumerate(blocks)]
         return b"".join(kept)
 
@@ -204,8 +224,12 @@ class _Events:
             return block if self._writer is None else b""
         if self._splitter.torn and len(block) >= self._splitter.limit:
             return block
+        return self._event(block, payload)
+
+    def _event(self, block: bytes, payload: bytes) -> bytes:
+        """A block with a payload that should be JSON."""
         if not _is_json(payload):
-            self._story.dropped += 1
+            self._story.record.dropped_events += 1
             return b""
         self._recent.append(payload)
         if b'"error"' in payload and _is_error(payload):
@@ -214,7 +238,8 @@ class _Events:
             return self._scrubber.bytes(block) if self._writer is None else own(_broken("upstream_error"))
         if b'"usage"' in payload or b'"details"' in payload:
             used, alone = usage.of_event(payload)
-            self._story.usage = used or self._story.usage
+            if used is not None:
+                self._story.use(used)
             if alone and self._served.prepared.asked_usage and self._writer is None:
                 return b""
         if self._writer is not None:
@@ -228,7 +253,7 @@ class _Events:
         except (msgspec.DecodeError, UnicodeDecodeError):
             chunk = None
         if not isinstance(chunk, dict):
-            self._story.dropped += 1
+            self._story.record.dropped_events += 1
             return b""
         try:
             if self._task == spec.CONVERSATIONAL:
@@ -289,7 +314,7 @@ def _is_error(payload: bytes) -> bool:
         found = msgspec.json.decode(payload, type=usage.Reply)
     except msgspec.DecodeError:
         return False
-    return bytes(found.error) != b"null"
+    return found.error is not None
 
 
 _WORDS: Final[Mapping[str, str]] = {

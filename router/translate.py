@@ -20,7 +20,7 @@ _COUNTED: Final = frozenset({spec.CONVERSATIONAL, spec.TEXT_GENERATION})  # task
 _OURS: Final = ("options", "model")  # of HF and TGI bodies: read by the router, no part of the upstream's API
 
 
-class Prepared(msgspec.Struct, frozen=True):
+class Prepared(msgspec.Struct, frozen=True, gc=False):
     """What goes up, and what the answer's way back depends on. `crossed`: through the canonical form."""
 
     body: bytes

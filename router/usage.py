@@ -1,5 +1,7 @@
 """Tokens used, read from what upstreams say: typed decodes that skip everything else, never a parse of each chunk."""
 
+from typing import Any
+
 import msgspec
 
 
@@ -17,17 +19,12 @@ class Usage(msgspec.Struct, frozen=True):
     output_tokens: int | None = None
     prompt_tokens_details: Details | None = None
 
-    @property
-    def input(self) -> int:
-        return max(0, self.prompt_tokens or self.input_tokens or 0)
-
-    @property
-    def output(self) -> int:
-        return max(0, self.completion_tokens or self.output_tokens or 0)
-
-    @property
-    def cached(self) -> int:
-        return max(0, (self.prompt_tokens_details and self.prompt_tokens_details.cached_tokens) or 0)
+    def tokens(self) -> tuple[int, int, int]:
+        """Read, written, and of those read the ones that were cached."""
+        read = self.prompt_tokens or self.input_tokens or 0
+        written = self.completion_tokens or self.output_tokens or 0
+        cached = (self.prompt_tokens_details and self.prompt_tokens_details.cached_tokens) or 0
+        return (read, written, cached) if read >= 0 <= written and cached >= 0 else (0, 0, 0)
 
 
 class Generated(msgspec.Struct, frozen=True):
@@ -39,7 +36,7 @@ class Reply(msgspec.Struct, frozen=True):
     """What the router reads of a full answer. Decoding it also proves that the whole body is JSON."""
 
     usage: Usage | None = None
-    error: msgspec.Raw = msgspec.Raw(b"null")  # `Raw | None` would take nothing but null
+    error: Any = None
     details: Generated | None = None
 
 

@@ -20,7 +20,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("providers.openai_shaped", "providers.response_format"),
     ("providers.*",),  # one file per provider
     ("providers",),
-    ("router.errors", "router.secrets", "router.settings", "router.bench"),
+    ("router.errors", "router.secrets", "router.settings", "router.bench", "router.caller"),
     ("router.record",),
     ("router.upstream", "router.siblings", "router.envelope", "router.uploads", "router.usage"),
     ("router.retry", "router.health", "router.keys"),

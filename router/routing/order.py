@@ -3,11 +3,11 @@
 import random
 from collections.abc import Mapping
 
-from router.routing.records import Candidate, Found, Plan, Policy, Score
+from router.routing.records import Candidate, Plan, Policy, Score
 
 
 def plan(
-    found: Found,
+    found: Plan,
     *,
     dice: random.Random,
     resting: Mapping[str, float] | None = None,
@@ -15,7 +15,7 @@ def plan(
     busy: Score | None = None,
 ) -> Plan:
     """Candidates in the order in which they are tried: the route's policy, then those at rest behind the others."""
-    attempts = found.candidates
+    attempts = found.attempts
     policy = found.route.policy
     if policy != "ordered" and len(attempts) > 1:
         attempts = _ordered(attempts, policy, dice, speed, busy)

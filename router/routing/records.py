@@ -116,22 +116,20 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A route seen from one (task, dialect): who can, who cannot. `label`: the name that figures carry."""
-
-    route: Route
-    candidates: tuple[Candidate, ...]
-    dropped: tuple[Drop, ...]
-    label: str = "other"
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
-    """What to try, in order, and what was left out."""
+    """What to try, in order, and what was left out and why."""
 
     route: Route
     attempts: tuple[Candidate, ...]
     dropped: tuple[Drop, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A route seen from one (task, dialect): its plan, in the route's order. `label`: the name that figures carry."""
+
+    plan: Plan
+    label: str = "other"
 
 
 Score = Callable[[str], float | None]  # deployment name → a figure, None where unknown

@@ -17,6 +17,7 @@ from router.routing.records import (
     Drop,
     Found,
     Place,
+    Plan,
     Policy,
     Route,
     RouteSettings,
@@ -156,8 +157,8 @@ class Table:
                 candidates.append(Candidate(deployment, place.provider, adapter, used_dialect, used_task))
             else:
                 dropped.append(Drop(deployment.name, reason or f"its provider has no {task}"))
-        label = route.model if self._known(route.model) is not None else "other"
-        return Found(route, tuple(candidates), tuple(dropped), label)
+        known = route.model.isprintable() and self._known(route.model) is not None
+        return Found(Plan(route, tuple(candidates), tuple(dropped)), route.model if known else "other")
 
     def _unfit(self, route: Route, deployment: Deployment, place: Place, task: Task) -> str:
         if place.name in self.silent:

@@ -5,15 +5,15 @@ protocol. A request that breaks a rule (router/server/rules.py, and httptools' o
 already owed, and then the connection closes. Trailers are dropped.
 
 Clocks: one timer per connection looks at `_due` when it fires and goes back to sleep if that has moved, so a request
-costs a comparison and not a timer. A caller who leaves is told to the running request at once: the app finds this
-object in `scope["router.connection"]` and sets `on_gone`; it is called from `connection_lost`, and forgotten when the
-answer ends.
+costs a comparison and not a timer. A caller who leaves is told to the running request at once, by its turn's `on_gone`.
+
+An app that has `short_way(turn)` answers what it wants to by the turn itself; the rest goes through ASGI.
 """
 
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httptools
@@ -21,9 +21,12 @@ from uvicorn.config import Config
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
-from router.server import rules
+from router.server import asgi, rules
+from router.server.asgi import App
 from router.server.rules import Rejected
-from router.server.turn import App, Headers, Turn
+from router.server.turn import Fields, Turn
+
+ShortWay = Callable[[Turn], Awaitable[None] | None]
 
 
 class Guard(asyncio.Protocol):
@@ -38,12 +41,13 @@ class Guard(asyncio.Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.app: App = config.loaded_app
+        self.short_way: ShortWay = getattr(config.app, "short_way", _no_short_way)
         self.state = server_state
         self.app_state = app_state
         self.loop = _loop or asyncio.get_running_loop()
         self.parser: Any = None  # None: nothing more is read from this caller
-        self.on_gone: Callable[[], None] | None = None  # of the request being answered
         self.turn: Turn | None = None  # being answered, or the last one that was
+        self.task: asyncio.Task[None] | None = None  # that answers it
         self.waiting: deque[Turn] = deque()  # pipelined behind it
         self.arriving: Turn | None = None  # its body is being read
         self.write_paused = False
@@ -56,15 +60,10 @@ class Guard(asyncio.Protocol):
         self._fed = 0  # bytes since the last piece of a body or end of a request
         self._rejection: bytes | None = None
         self._known_host = rules.NO_HOST
-        self._new_request()
-
-    def _new_request(self) -> None:
+        self._defaults: Any = None  # uvicorn makes a new list each second, with a new date in it
+        self._default_lines = b""
         self.url = b""
-        self.headers: list[tuple[bytes, bytes]] = []
-        self._host: bytes | None = None
-        self._coding = b""
-        self._upgrade = b""
-        self._continues = False
+        self.headers: Fields = []
 
     # The transport
 
@@ -91,21 +90,18 @@ class Guard(asyncio.Protocol):
         self._timer = self._stall = None
         self._due = math.inf
         self.waiting.clear()
+        if self.task is not None and not self.task.done():  # a drain waits for it, though this is gone
+            self.state.tasks.add(self.task)
+            self.task.add_done_callback(self.state.tasks.discard)
         if self.turn is not None and not self.turn.complete:
             self.turn.leave()
         self._wake_writer()
-        self._tell_gone()
 
     def cut(self) -> None:
         """End it now; the app must not write any more (uvloop raises), though `connection_lost` comes a turn later."""
         if self.turn is not None and not self.turn.complete:
             self.turn.leave()
         self.transport.abort()
-
-    def _tell_gone(self) -> None:
-        gone, self.on_gone = self.on_gone, None
-        if gone is not None:
-            gone()
 
     def pause_writing(self) -> None:
         self.write_paused = True
@@ -216,7 +212,8 @@ class Guard(asyncio.Protocol):
     # The parser
 
     def on_message_begin(self) -> None:
-        self._new_request()
+        self.url = b""
+        self.headers = []
         self._in_head = True
         self._due = math.inf
 
@@ -226,42 +223,26 @@ class Guard(asyncio.Protocol):
             raise Rejected(414, f"The request's URL is longer than {rules.URL_BYTES} bytes.")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._in_head:
-            return  # a trailer
-        name = name.lower()
-        if name in rules.WATCHED:
-            self._watched(name, value)
-        self.headers.append((name, value))
-
-    def _watched(self, name: bytes, value: bytes) -> None:
-        if name == b"host":
-            if self._host is not None:
-                raise Rejected(400, "The request has two Host header fields.")
-            self._host = value
-        elif name == b"expect":
-            self._continues = value.lower() == b"100-continue"
-        elif name == b"transfer-encoding":
-            self._coding += value.lower()
-        else:
-            self._upgrade = value.lower()
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         parser = self.parser
+        headers = self.headers
         version = parser.get_http_version()
-        rules.check(version, self._coding, self.headers, self._fed)
-        if self._host != self._known_host:
-            self._known_host = rules.checked_host(self._host, version)
+        fields = rules.checked(version, self.url, headers, self._fed)
+        host = fields.get(b"host")
+        if host != self._known_host:
+            self._known_host = rules.checked_host(host, version)
+        method = parser.get_method()
         if parser.should_upgrade():
-            if self._upgrade == b"websocket" or parser.get_method() == b"CONNECT":
+            if fields.get(b"upgrade", b"").lower() == b"websocket" or method == b"CONNECT":
                 raise Rejected(400, "Neither WebSocket nor CONNECT is offered here.")
             return  # parsed once more without the upgrade, see _feed
-        scope = rules.scope(parser.get_method(), self.url, version, self.headers)
-        scope["server"], scope["client"], scope["scheme"] = self.server, self.client, self.scheme
-        scope["router.connection"] = self
-        if self.app_state:
-            scope["state"] = self.app_state.copy()
-        turn = Turn(self, scope, version == "1.1" and parser.should_keep_alive(), self._continues)
+        keeps = version == "1.1" and parser.should_keep_alive()
+        continues = b"expect" in fields and fields[b"expect"].lower() == b"100-continue"
+        turn = Turn(self, method, self.url, version, headers, keeps, continues)
         self._in_head = False
+        self.headers = []  # what comes now are trailers
         self.arriving = turn
         if self.turn is None or self.turn.complete:
             self._begin(turn)
@@ -288,18 +269,23 @@ class Guard(asyncio.Protocol):
 
     # Answers out
 
-    def default_headers(self) -> Headers:
-        return self.state.default_headers
+    def default_lines(self) -> bytes:
+        defaults = self.state.default_headers
+        if defaults is not self._defaults:
+            self._defaults = defaults
+            self._default_lines = b"".join(b"%b: %b\r\n" % field for field in defaults)
+        return self._default_lines
 
     def _begin(self, turn: Turn) -> None:
         self.turn = turn
-        task = self.loop.create_task(turn.run(self.app))
-        self.state.tasks.add(task)
-        task.add_done_callback(self.state.tasks.discard)
+        serving = self.short_way(turn)
+        if serving is None:
+            scope = asgi.scope_of(turn, self.scheme, self.server, self.client, self.app_state)
+            serving = asgi.serve(self.app, scope, turn)
+        self.task = self.loop.create_task(turn.run(serving))
 
     def turn_over(self, turn: Turn) -> None:
         """The last byte of an answer is written."""
-        self.on_gone = None
         self.state.total_requests += 1
         if not turn.keep_alive:
             self._close()
@@ -329,7 +315,6 @@ class Guard(asyncio.Protocol):
                 self.cut()  # its answer has begun and cannot be taken back
             else:
                 turn.leave()
-                self._tell_gone()
                 self._write_rejection(self._rejection)
         elif self.arriving is not None:
             self.waiting.remove(self.arriving)
@@ -348,3 +333,7 @@ class Guard(asyncio.Protocol):
             self._watch(self.clocks.linger)
         else:
             self.transport.close()
+
+
+def _no_short_way(_: Turn) -> None:
+    return None

@@ -6,22 +6,15 @@ chunked, chunked in HTTP/1.0, a fragment in the target.
 """
 
 import re
-import urllib.parse
 from dataclasses import dataclass
 
-import httptools
-
-from router.server.turn import STATUS_LINES, Scope
+from router.server.turn import STATUS_LINES, Fields
 
 HEAD_BYTES = 65_536  # request line and header fields; also what may come between two pieces of a body
 HEAD_FIELDS = 100
 URL_BYTES = 8_192
 HOST = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 NO_HOST = b"\0"  # no header value can be this
-WATCHED = frozenset({b"host", b"expect", b"transfer-encoding", b"upgrade"})
-ASGI = {"version": "3.0", "spec_version": "2.3"}
-
-Fields = list[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +43,32 @@ def refusal(status: int, message: str) -> bytes:
     return STATUS_LINES[status] + head + text
 
 
-def check(version: str, coding: bytes, fields: Fields, fed: int) -> None:
-    """`fed` is at least the head's size; only when that is too much are the fields measured one by one."""
-    if version not in ("1.1", "1.0"):
+def checked(version: str, url: bytes, headers: Fields, fed: int) -> dict[bytes, bytes]:
+    """The head's fields by name, where it breaks no rule. `fed` is at least its size; only when that is too much are
+    the fields measured one by one.
+    """
+    fields = dict(headers)
+    if version != "1.1" and version != "1.0":
         raise Rejected(505, "Only HTTP 1.0 and 1.1 are spoken here.")
-    if coding and (coding != b"chunked" or version == "1.0"):
+    if len(fields) != len(headers):
+        _check_doubled(headers)
+    if b"transfer-encoding" in fields and (fields[b"transfer-encoding"].lower() != b"chunked" or version == "1.0"):
         raise Rejected(400, "Transfer-Encoding may only be chunked, and not in HTTP 1.0.")
-    if len(fields) > HEAD_FIELDS:
+    if len(headers) > HEAD_FIELDS:
         raise Rejected(431, f"The request has more than {HEAD_FIELDS} header fields.")
-    if fed > HEAD_BYTES and sum(len(name) + len(value) + 4 for name, value in fields) > HEAD_BYTES:
+    if fed > HEAD_BYTES and sum(len(name) + len(value) + 4 for name, value in headers) > HEAD_BYTES:
         raise Rejected(431, f"The request's header fields are larger than {HEAD_BYTES} bytes.")
+    if b"#" in url:
+        raise Rejected(400, "The request's URL has a fragment.")
+    return fields
+
+
+def _check_doubled(headers: Fields) -> None:
+    names = [name for name, _ in headers]
+    if names.count(b"host") > 1:
+        raise Rejected(400, "The request has two Host header fields.")
+    if names.count(b"transfer-encoding") > 1:
+        raise Rejected(400, "Transfer-Encoding may only be chunked, and not in HTTP 1.0.")
 
 
 def checked_host(host: bytes | None, version: str) -> bytes:
@@ -68,29 +77,6 @@ def checked_host(host: bytes | None, version: str) -> bytes:
     if host is None or not HOST.fullmatch(host):
         raise Rejected(400, "The request's Host header field is missing or malformed.")
     return host
-
-
-def scope(method: bytes, url: bytes, version: str, fields: Fields) -> Scope:
-    """The ASGI scope, but for what the connection knows."""
-    if b"#" in url:
-        raise Rejected(400, "The request's URL has a fragment.")
-    if url.startswith(b"/") or url == b"*":
-        path, _, query = url.partition(b"?")
-    else:  # `http://host/path`: who is asked stays with the Host field
-        target = httptools.parse_url(url)
-        path, query = target.path or b"/", target.query or b""
-    text = path.decode("ascii")
-    return {
-        "type": "http",
-        "asgi": ASGI,
-        "http_version": version,
-        "method": method.decode("ascii"),
-        "root_path": "",
-        "path": urllib.parse.unquote(text) if "%" in text else text,
-        "raw_path": path,
-        "query_string": query,
-        "headers": fields,
-    }
 
 
 def without_upgrade(method: bytes, url: bytes, fields: Fields) -> bytes:

@@ -17,8 +17,8 @@ from typing import Protocol
 import uvicorn
 from uvicorn.server import Server
 
+from router.server.asgi import Message, Scope
 from router.server.guard import Guard
-from router.server.turn import Message, Scope
 
 CLOSING = 1.5  # seconds for what is cancelled to finish its accounts, and for the lifespan to close
 log = logging.getLogger(__name__)
@@ -75,8 +75,15 @@ class Worker(Server):
         self._grace = 0.0
         self.force_exit = True
         self._drain()
-        for task in self.server_state.tasks:
+        for task in list(self._running()):
             task.cancel()
+
+    def _running(self) -> Iterator[asyncio.Task[None]]:
+        """What answers: each connection's own, and those whose connection is gone before they ended."""
+        yield from self.server_state.tasks
+        for each in self.server_state.connections:
+            if isinstance(each, Guard) and each.task is not None and not each.task.done():
+                yield each.task
 
     def _orphaned(self) -> None:
         """The supervisor is gone without a word (SIGKILL): its end of the pipe is closed."""
@@ -92,7 +99,7 @@ class Worker(Server):
         state = self.server_state
         for connection in list(state.connections):
             connection.shutdown()
-        tasks = set(state.tasks)
+        tasks = set(self._running())
         if tasks and self._grace:
             _, tasks = await asyncio.wait(tasks, timeout=self._grace)
         if tasks:

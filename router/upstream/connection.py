@@ -3,9 +3,6 @@
 A `Connection` outlives its exchanges; an `Answer` is one exchange. The connection goes back to its pool the moment the
 last byte of a cleanly framed message is parsed, even while the caller still reads what the Answer has buffered.
 Whatever is odd (bytes after the end, an upgrade, an answer before the request was whole) closes the connection.
-
-An Answer carries `due`, the moment at which it counts as silent; the pool's ticker looks at it ten times a second, so
-a clock costs an assignment a read and no timer.
 """
 
 import asyncio
@@ -14,152 +11,9 @@ from typing import Final, cast
 
 import httptools
 
-from router.upstream.faults import Break, Broken
+from router.upstream.answer import BUFFER_HIGH, Answer, Headers
 
 HEAD_LIMIT: Final = 64 * 1024
-BUFFER_HIGH: Final = 256 * 1024  # pause reading above
-NEVER: Final = float("inf")
-
-Headers = list[tuple[bytes, bytes]]
-
-
-class Answer:
-    """Status, headers (names lower-cased) and the body as it comes. Must be read to its end or closed.
-
-    `framed` is False where the body simply ended with the connection: such an end proves nothing.
-    """
-
-    __slots__ = (
-        "_chunks",
-        "_connection",
-        "_error",
-        "_loop",
-        "_silence",
-        "_size",
-        "_waiter",
-        "complete",
-        "deadline",
-        "due",
-        "framed",
-        "headers",
-        "reused",
-        "status",
-        "touched",
-        "uploading",
-    )
-
-    def __init__(self, connection: "Connection", loop: asyncio.AbstractEventLoop, due: float, deadline: float) -> None:
-        self.status = 0
-        self.headers: Headers = []
-        self.framed = False
-        self.complete = False
-        self.touched = False  # a byte of the response has come
-        self.uploading = False
-        self.reused = False
-        self.due = due
-        self.deadline = deadline
-        self._connection = connection
-        self._loop = loop
-        self._chunks: list[bytes] = []
-        self._size = 0
-        self._error: Break | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self._silence = NEVER
-
-    def header(self, name: bytes) -> bytes | None:
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
-
-    def clocks(self, silence: float) -> None:
-        """From now on at most `silence` seconds may pass between two reads, and never past the deadline."""
-        self._silence = silence
-        self.due = min(self._loop.time() + silence, self.deadline)
-
-    async def chunk(self) -> bytes:
-        """The next bytes of the body, all that have come; empty at its end. Raises Broken."""
-        while not self._chunks:
-            if self.complete:
-                return b""
-            if self._error is not None:
-                raise Broken(self._error)
-            await self.arrival()
-        chunks = self._chunks
-        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        self._chunks = []
-        if self._size > BUFFER_HIGH:
-            self._connection.resume()
-        self._size = 0
-        return data
-
-    def waiting(self) -> bool:
-        """Whether bytes have come that nobody took yet."""
-        return bool(self._chunks)
-
-    async def read(self, limit: int) -> bytes:
-        """The whole body, at most `limit` bytes. Raises Broken."""
-        if self.complete and self._size <= limit:
-            return b"".join(self._chunks)
-        parts: list[bytes] = []
-        size = 0
-        while data := await self.chunk():
-            size += len(data)
-            if size > limit:
-                self.close()
-                raise Broken("too_large")
-            parts.append(data)
-        return b"".join(parts)
-
-    def close(self) -> None:
-        """Let go: an answer that has not ended takes its connection with it."""
-        if not self.complete and self._error is None:
-            self._error = "closed"
-            self._connection.abort()
-
-    def expire(self, now: float) -> None:
-        """The ticker's: the clock ran out."""
-        self.fail("deadline" if now >= self.deadline else "silence")
-        self._connection.abort()
-
-    async def arrival(self) -> None:
-        """Wait until something more has come: the head, bytes, the end or a failure."""
-        waiter = self._waiter = self._loop.create_future()
-        try:
-            await waiter
-        finally:
-            self._waiter = None
-
-    def failure(self) -> Break | None:
-        return self._error
-
-    # What follows is for the connection.
-
-    def add(self, data: bytes) -> int:
-        self._chunks.append(data)
-        self._size += len(data)
-        return self._size
-
-    def fail(self, reason: Break) -> None:
-        if not self.complete and self._error is None:
-            self._error = reason
-        self.wake()
-
-    def spoil(self) -> None:
-        """The message ended, and more bytes came behind it: its framing cannot be believed."""
-        self.complete = False
-        self._error = "framing"
-
-    def wake(self) -> None:
-        waiter = self._waiter
-        if waiter is not None:
-            self._waiter = None
-            if not waiter.done():
-                waiter.set_result(None)
-
-    def refresh(self) -> None:
-        if self._silence != NEVER:
-            self.due = min(self._loop.time() + self._silence, self.deadline)
 
 
 class Connection(asyncio.Protocol):
@@ -170,6 +24,7 @@ class Connection(asyncio.Protocol):
         "_drained",
         "_free",
         "_head",
+        "_headers",
         "_interim",
         "_keep",
         "_loop",
@@ -195,6 +50,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._answer: Answer | None = None
         self._head = 0  # bytes of the head so far
+        self._headers: Headers = []
         self._interim = False
         self._keep = False
         self._paused = False
@@ -215,6 +71,8 @@ class Connection(asyncio.Protocol):
         answer.reused = self.served > 0
         self.served += 1
         self._head = 0
+        if self._headers:
+            self._headers = []
         cast(asyncio.Transport, self._transport).write(data)
         return answer
 
@@ -261,7 +119,7 @@ class Connection(asyncio.Protocol):
         if answer is None:  # nobody asked: never an answer to the next request
             self.abort()
             return
-        answer.touched = True
+        answer.touched = answer.moved = True
         if not answer.status:
             self._head += len(data)
         try:
@@ -277,8 +135,9 @@ class Connection(asyncio.Protocol):
             else:
                 self.close()
         elif answer.status:
-            answer.refresh()
-            answer.wake()
+            if self._headers:  # trailers are dropped: no client of ours reads them
+                self._headers = []
+            answer.deliver()
         elif self._head > HEAD_LIMIT:
             self._fault(answer)
 
@@ -310,26 +169,23 @@ class Connection(asyncio.Protocol):
             raise ValueError("bytes after the end of the message")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        answer = cast(Answer, self._answer)
-        if answer.status:  # trailers are dropped: no client of ours reads them
-            return
-        name = name.lower()
-        if name == b"content-length" or (name == b"transfer-encoding" and value.lower() == b"chunked"):
-            answer.framed = True
-        answer.headers.append((name, value))
+        self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         answer = cast(Answer, self._answer)
         status = self._parser.get_status_code()
-        if 100 <= status < 200:
+        if status < 200:
             if status == 101:
                 raise ValueError("an upgrade nobody asked for")
             self._interim = True
-            answer.headers.clear()
-            answer.framed = False
+            self._headers = []
             return
-        if status in (204, 304):
-            answer.framed = True
+        answer.headers, self._headers = self._headers, []
+        fields = answer.fields = dict(answer.headers)
+        coding = fields.get(b"transfer-encoding")
+        answer.framed = (
+            b"content-length" in fields or (coding is not None and coding.lower() == b"chunked") or status in (204, 304)
+        )
         answer.status = status
 
     def on_body(self, data: bytes) -> None:

@@ -13,7 +13,8 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Final
 
-from router.upstream.connection import Answer, Connection
+from router.upstream.answer import Answer
+from router.upstream.connection import Connection
 from router.upstream.dial import Dialer
 from router.upstream.faults import NoAnswer, Silence
 
@@ -200,7 +201,7 @@ class Pool:
 
     def sweep(self, now: float) -> None:
         """Expire the exchanges whose clock ran out and the connections that were kept long enough."""
-        for answer in [each for each in self._busy if each.complete or each.due <= now or each.failure() is not None]:
+        for answer in [each for each in self._busy if each.complete or each.look(now) or each.failure() is not None]:
             self._busy.discard(answer)
             if not answer.complete and answer.failure() is None:
                 answer.expire(now)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import httpx2
 
-from router.upstream.connection import NEVER, Answer
+from router.upstream.answer import NEVER, Answer
 from router.upstream.dial import Dialer, Origin, context, proxy_of
 from router.upstream.faults import Broken, Silence
 from router.upstream.pool import Pool

@@ -85,9 +85,23 @@ def test_an_event_is_handed_out_with_the_chunk_that_ends_it(end: str) -> None:
     assert splitter.rest() == b""
 
 
-def test_a_chunk_that_is_one_event_comes_back_as_the_same_object() -> None:
-    chunk = b'data: {"a":1}\n\n'
-    assert sse.Splitter().feed(chunk)[0] is chunk
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        b'data: {"a":1}\n\ndata: {}\n\n',
+        b'data: {"a":1}\n',
+        b'data: {"a":1}\r\n\r\n',
+        b"data: {\ndata: }\n\n",
+        b": x\n\n",
+        b"",
+    ],
+)
+def test_only_a_chunk_that_is_one_block_of_one_line_is_taken_alone(chunk: bytes) -> None:
+    assert sse.Splitter().lone(chunk) is None
+    assert sse.Splitter().lone(b'data: {"a":1}\n\n') == b'{"a":1}'
+    behind = sse.Splitter()
+    behind.feed(b"data: half")
+    assert behind.lone(b'data: {"a":1}\n\n') is None
 
 
 def test_a_crlf_cut_between_its_bytes_is_one_line_end() -> None:

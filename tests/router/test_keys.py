@@ -188,4 +188,4 @@ def test_a_lent_key_is_named_by_its_upstream_and_four_digits_of_its_hash() -> No
 
 def test_a_pool_without_keys_lends_none() -> None:
     pool = KeyPool("local", (Secret(""),), Resting())
-    assert pool.lend(0.0) is None and not pool and pool.names() == []
+    assert pool.lend(0.0) is None and pool.empty and pool.names() == []

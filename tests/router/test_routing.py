@@ -35,7 +35,7 @@ def table(**models: RouteSettings) -> Table:
 def names(made: Table, model: str, task: str = spec.CONVERSATIONAL, dialect: str = "openai") -> list[str]:
     found = made.find(model, task, dialect)
     assert found is not None
-    plan = routing.plan(found, dice=random.Random(1))
+    plan = routing.plan(found.plan, dice=random.Random(1))
     return [each.deployment.name for each in plan.attempts]
 
 
@@ -79,10 +79,10 @@ def test_an_alias_leads_to_its_model_and_a_wildcard_to_every_id() -> None:
 
 def test_each_candidate_that_is_left_out_says_why() -> None:
     found = table().find("org/vec", spec.CONVERSATIONAL, "openai")
-    assert found is not None and found.candidates == ()
-    assert "feature-extraction" in found.dropped[0].reason
+    assert found is not None and found.plan.attempts == ()
+    assert "feature-extraction" in found.plan.dropped[0].reason
     down = table().find("org/down", spec.CONVERSATIONAL, "openai")
-    assert down is not None and "down" in down.dropped[0].reason
+    assert down is not None and "down" in down.plan.dropped[0].reason
 
 
 def test_text_generation_is_relayed_to_tgi_and_crosses_to_the_others() -> None:
@@ -93,7 +93,7 @@ def test_text_generation_is_relayed_to_tgi_and_crosses_to_the_others() -> None:
     )
     found = made.find("m", spec.TEXT_GENERATION, "huggingface")
     assert found is not None
-    assert [(each.dialect, each.task) for each in found.candidates] == [
+    assert [(each.dialect, each.task) for each in found.plan.attempts] == [
         ("huggingface", spec.TEXT_GENERATION),
         ("openai", spec.CONVERSATIONAL),
     ]
@@ -112,14 +112,14 @@ def test_weights_are_shares() -> None:
     found = made.find("m", spec.CONVERSATIONAL, "openai")
     assert found is not None
     dice = random.Random(3)
-    first = [routing.plan(found, dice=dice).attempts[0].deployment.upstream for _ in range(4000)]
+    first = [routing.plan(found.plan, dice=dice).attempts[0].deployment.upstream for _ in range(4000)]
     assert 0.72 < first.count("together") / 4000 < 0.78
 
 
 def test_what_rests_is_tried_last_and_never_left_out() -> None:
     found = table().find("org/chat", spec.CONVERSATIONAL, "openai")
     assert found is not None
-    plan = routing.plan(found, dice=random.Random(1), resting={"together/t/chat": 5.0})
+    plan = routing.plan(found.plan, dice=random.Random(1), resting={"together/t/chat": 5.0})
     assert [each.deployment.upstream for each in plan.attempts] == ["groq", "together"]
 
 
@@ -127,7 +127,7 @@ def test_the_fastest_is_the_one_measured_so() -> None:
     found = table().find("org/chat:fastest", spec.CONVERSATIONAL, "openai")
     assert found is not None
     speed = {"together/t/chat": 0.9, "groq/g-chat": 0.1}
-    plan = routing.plan(found, dice=random.Random(1), speed=speed.get)
+    plan = routing.plan(found.plan, dice=random.Random(1), speed=speed.get)
     assert plan.attempts[0].deployment.upstream == "groq"
 
 

@@ -11,8 +11,8 @@ import uvloop
 from uvicorn.server import ServerState
 
 from router.server import rules
+from router.server.asgi import App, Message, Scope
 from router.server.guard import Guard
-from router.server.turn import App, Message, Scope
 
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -282,8 +282,8 @@ def test_the_app_is_told_at_once_when_its_caller_leaves_and_only_then() -> None:
         running, ended = asyncio.Event(), asyncio.Event()
 
         async def waits(scope: Scope, receive: Receive, send: Send) -> None:
-            connection: Any = scope["router.connection"]
-            connection.on_gone = lambda: gone.append(scope["path"])
+            turn: Any = scope["router.turn"]
+            turn.on_gone = lambda: gone.append(scope["path"])
             if scope["path"] == "/quick":
                 await answer(send, b"")
                 return

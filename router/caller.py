@@ -15,9 +15,13 @@ Send = Callable[[Any], Awaitable[None]]
 
 
 class Caller(Protocol):
-    """`headers` in lower-case names; `on_gone` is called at once when the caller leaves before the answer's end."""
+    """`headers` in lower-case names, and `fields`, the same by name (of one that stands there twice, the last).
+
+    `on_gone` is called at once when the caller leaves before the answer's end.
+    """
 
     headers: Headers
+    fields: dict[bytes, bytes]
     on_gone: Callable[[], None] | None
 
     async def body(self, limit: int) -> bytes:
@@ -56,6 +60,7 @@ class AsgiCaller:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.headers: Headers = [(name.lower(), value) for name, value in scope["headers"]]
+        self.fields = dict(self.headers)
         self.on_gone: Callable[[], None] | None = None
         self._receive = receive
         self._send = send

@@ -66,7 +66,7 @@ class Pipeline:
         self._loop = asyncio.get_running_loop()
 
     async def serve(self, caller: Caller, endpoint: Endpoint, model: str) -> None:
-        fields = dict(caller.headers)
+        fields = caller.fields
         story = Story(self._request_id(fields), endpoint, monotonic())
         story.task = asyncio.current_task(self._loop)
         caller.on_gone = story.leave
@@ -75,7 +75,7 @@ class Pipeline:
         metrics.inflight += 1
         call: Call | None = None
         try:
-            identity = self._keyring.identify(caller.headers)
+            identity = self._keyring.identify(caller.headers, fields)
             record.tenant = identity.tenant
             call = await self._read(story, identity, fields, caller, model)
             found = self._find(call)

@@ -24,7 +24,7 @@ from uvicorn.server import ServerState
 from router.server import asgi, rules
 from router.server.asgi import App
 from router.server.rules import Rejected
-from router.server.turn import Fields, Turn
+from router.server.turn import Headers, Turn
 
 ShortWay = Callable[[Turn], Awaitable[None] | None]
 
@@ -63,7 +63,7 @@ class Guard(asyncio.Protocol):
         self._defaults: Any = None  # uvicorn makes a new list each second, with a new date in it
         self._default_lines = b""
         self.url = b""
-        self.headers: Fields = []
+        self.headers: Headers = []
 
     # The transport
 
@@ -240,7 +240,7 @@ class Guard(asyncio.Protocol):
             return  # parsed once more without the upgrade, see _feed
         keeps = version == "1.1" and parser.should_keep_alive()
         continues = b"expect" in fields and fields[b"expect"].lower() == b"100-continue"
-        turn = Turn(self, method, self.url, version, headers, keeps, continues)
+        turn = Turn(self, method, self.url, version, headers, fields, keeps, continues)
         self._in_head = False
         self.headers = []  # what comes now are trailers
         self.arriving = turn
@@ -286,7 +286,6 @@ class Guard(asyncio.Protocol):
 
     def turn_over(self, turn: Turn) -> None:
         """The last byte of an answer is written."""
-        self.state.total_requests += 1
         if not turn.keep_alive:
             self._close()
         elif self.waiting:

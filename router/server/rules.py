@@ -8,7 +8,7 @@ chunked, chunked in HTTP/1.0, a fragment in the target.
 import re
 from dataclasses import dataclass
 
-from router.server.turn import STATUS_LINES, Fields
+from router.server.turn import STATUS_LINES, Headers
 
 HEAD_BYTES = 65_536  # request line and header fields; also what may come between two pieces of a body
 HEAD_FIELDS = 100
@@ -43,7 +43,7 @@ def refusal(status: int, message: str) -> bytes:
     return STATUS_LINES[status] + head + text
 
 
-def checked(version: str, url: bytes, headers: Fields, fed: int) -> dict[bytes, bytes]:
+def checked(version: str, url: bytes, headers: Headers, fed: int) -> dict[bytes, bytes]:
     """The head's fields by name, where it breaks no rule. `fed` is at least its size; only when that is too much are
     the fields measured one by one.
     """
@@ -63,7 +63,7 @@ def checked(version: str, url: bytes, headers: Fields, fed: int) -> dict[bytes, 
     return fields
 
 
-def _check_doubled(headers: Fields) -> None:
+def _check_doubled(headers: Headers) -> None:
     names = [name for name, _ in headers]
     if names.count(b"host") > 1:
         raise Rejected(400, "The request has two Host header fields.")
@@ -79,7 +79,7 @@ def checked_host(host: bytes | None, version: str) -> bytes:
     return host
 
 
-def without_upgrade(method: bytes, url: bytes, fields: Fields) -> bytes:
+def without_upgrade(method: bytes, url: bytes, fields: Headers) -> bytes:
     """The same head again, asking for no upgrade."""
     kept = [field for field in fields if field[0] not in (b"upgrade", b"connection", b"http2-settings")]
     return b"".join([b"%b %b HTTP/1.1\r\n" % (method, url), *(b"%b: %b\r\n" % field for field in kept), b"\r\n"])

@@ -16,7 +16,7 @@ import httptools
 
 log = logging.getLogger(__name__)
 
-Fields = list[tuple[bytes, bytes]]
+Headers = list[tuple[bytes, bytes]]
 
 
 def _status_line(status: int) -> bytes:
@@ -68,6 +68,7 @@ class Turn:
         "_waiter",
         "complete",
         "continues",
+        "fields",
         "gone",
         "headers",
         "keep_alive",
@@ -81,13 +82,22 @@ class Turn:
     )
 
     def __init__(
-        self, line: Line, method: bytes, url: bytes, version: str, headers: Fields, keep_alive: bool, continues: bool
+        self,
+        line: Line,
+        method: bytes,
+        url: bytes,
+        version: str,
+        headers: Headers,
+        fields: dict[bytes, bytes],
+        keep_alive: bool,
+        continues: bool,
     ) -> None:
         self.line = line
         self.method = method
         self.url = url
         self.version = version
         self.headers = headers
+        self.fields = fields  # the same by name; of a name that stands there twice, the last
         self.keep_alive = keep_alive
         self.continues = continues  # the caller waits for 100 Continue before it sends its body
         self.gone = False  # the caller went away

@@ -130,7 +130,7 @@ class Connection(asyncio.Protocol):
         if answer.complete:
             self._answer = None
             answer.wake()
-            if self._keep and not answer.uploading and self.usable():
+            if self._keep and not answer.uploading:
                 self._free(self)
             else:
                 self.close()

@@ -53,14 +53,9 @@ class Splitter:
         """The payload of a chunk that is exactly one block of one line of JSON, as nearly every chunk of a live stream
         is, where no block is open; None for everything else, which must be fed.
         """
-        if (
-            self._rest
-            or self.torn
-            or not chunk.startswith(b"data: {")
-            or chunk.find(b"\n") != len(chunk) - 2
-            or chunk[-1] != 10
-            or b"\r" in chunk
-        ):
+        if self._rest or self.torn or not chunk.startswith(b"data: {") or not chunk.endswith(b"}\n\n"):
+            return None
+        if chunk.find(b"\n") != len(chunk) - 2 or chunk.find(b"\r") >= 0:
             return None
         return chunk[6:-2]
 

@@ -29,6 +29,7 @@ class Call(msgspec.Struct, frozen=True):
     body: bytes  # as it came; empty for uploads
     identity: Identity
     deadline: float
+    named: bool = False  # by the path or a default, whatever the body says of it
     upload: Upload | None = None
     wants_usage: bool = False  # the caller asked for stream_options.include_usage
     replay: bool = True  # text may be sent again after it was sent (DECISIONS, "Replay")

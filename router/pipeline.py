@@ -128,8 +128,10 @@ class Pipeline:
             raise too_large(limit)
         fields = envelope.read(body, endpoint.bare)
         written = model or envelope.text(fields, "model", "")
-        if model or written in _NO_MODEL or written.startswith(("http://", "https://")):
-            written = model or self._default_models.get(endpoint.task, "")
+        named = bool(model)
+        if not named and (written in _NO_MODEL or written.startswith(("http://", "https://"))):
+            written = self._default_models.get(endpoint.task, "")
+            named = True
         if not written:
             raise bad_request("The field 'model' is required.", "model", "missing_field")
         return Call(
@@ -141,6 +143,7 @@ class Pipeline:
             body=body,
             identity=identity,
             deadline=story.started + TOTAL,
+            named=named,
             wants_usage="stream_options" in fields and _wants_usage(fields),
             replay=endpoint.task not in endpoints.PAID_MEDIA,
             wait=(b"x-wait-for-model" in head and head[b"x-wait-for-model"].lower() in (b"true", b"1"))

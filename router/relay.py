@@ -175,7 +175,8 @@ class _Events:
         caller.begin(upstream.status, lines + _LIVE)
         upstream.clocks(self._served.clocks[0])
         try:
-            more = self._give(self._pass(self._served.blocks, False))
+            first = self._pass(self._served.blocks, False)
+            more = not first or caller.write(first)
             while not self._failed:
                 if not more:
                     await caller.drained()
@@ -199,14 +200,11 @@ class _Events:
         splitter = self._splitter
         payload = splitter.lone(data)
         if payload is not None:
-            return self._give(self._event(data, payload))
-        torn = splitter.torn
-        return self._give(self._pass(splitter.feed(data), torn))
-
-    def _give(self, out: bytes) -> bool:
-        if not out:
-            return not self._failed
-        return self._caller.write(out) and not self._failed
+            out = self._event(data, payload)
+        else:
+            torn = splitter.torn
+            out = self._pass(splitter.feed(data), torn)
+        return (not out or self._caller.write(out)) and not self._failed
 
     def _pass(self, blocks: list[bytes], torn: bool) -> bytes:
         """The blocks that the caller gets, joined: one write for what came together."""
@@ -228,15 +226,17 @@ class _Events:
 
     def _event(self, block: bytes, payload: bytes) -> bytes:
         """A block with a payload that should be JSON."""
-        if not _is_json(payload):
+        try:
+            found = usage.event(payload)
+        except ValueError:
             self._story.record.dropped_events += 1
             return b""
         self._recent.append(payload)
-        if b'"error"' in payload and _is_error(payload):
+        if found.error is not None:
             self._failed = "upstream_error"
             own = self._call.endpoint.dialect.fault_event
             return self._scrubber.bytes(block) if self._writer is None else own(_broken("upstream_error"))
-        if b'"usage"' in payload or b'"details"' in payload:
+        if found.usage is not None or found.details is not None or found.response is not None:
             used, alone = usage.of_event(payload)
             if used is not None:
                 self._story.use(used)
@@ -250,7 +250,7 @@ class _Events:
         assert self._writer is not None
         try:
             chunk = msgspec.json.decode(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             chunk = None
         if not isinstance(chunk, dict):
             self._story.record.dropped_events += 1
@@ -300,21 +300,6 @@ class _Rechunk:
 def _writer(call: Call, served: Served) -> StreamWriter:
     codec = call.codec
     return _Rechunk() if codec is None else codec.stream(served.prepared.want)
-
-
-def _is_json(payload: bytes) -> bool:
-    try:
-        return usage.is_json(payload)
-    except RecursionError:  # nested deeper than anybody could read
-        return False
-
-
-def _is_error(payload: bytes) -> bool:
-    try:
-        found = msgspec.json.decode(payload, type=usage.Reply)
-    except msgspec.DecodeError:
-        return False
-    return found.error is not None
 
 
 _WORDS: Final[Mapping[str, str]] = {

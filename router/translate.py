@@ -37,7 +37,7 @@ def prepare(call: Call, candidate: Candidate) -> Prepared:
     fields = call.fields
     if endpoint.dialect.name != "openai":
         fields = spec.without(fields, *_OURS)
-    elif candidate.deployment.provider_id != call.model or "model" not in fields:
+    elif call.named or candidate.deployment.provider_id != call.model:
         fields = {**fields, "model": raw(candidate.deployment.provider_id)}
     if candidate.adapter.adapt is not None:
         fields = candidate.adapter.adapt(fields)

@@ -1,6 +1,6 @@
 """Tokens used, read from what upstreams say: typed decodes that skip everything else, never a parse of each chunk."""
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -47,6 +47,17 @@ class ChunkChoices(msgspec.Struct, frozen=True):
     details: Generated | None = None  # TGI's last event
 
 
+class Event(msgspec.Struct, frozen=True):
+    """The top level of a streamed event, as far as it concerns a relay: null nearly always."""
+
+    error: Any = None
+    usage: Any = None
+    details: Any = None
+    response: Any = None
+
+
+_NOTHING: Final = Event()
+_event = msgspec.json.Decoder(Event).decode
 _reply = msgspec.json.Decoder(Reply).decode
 _chunk = msgspec.json.Decoder(ChunkChoices).decode
 _raw = msgspec.json.Decoder(msgspec.Raw).decode
@@ -59,7 +70,7 @@ def of_reply(body: bytes) -> Reply | None:
     except msgspec.ValidationError:
         _raw(body)
         return None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError("not JSON") from error
 
 
@@ -67,7 +78,7 @@ def of_event(payload: bytes) -> tuple[Usage | None, bool]:
     """The usage that an event carries, and whether it carries nothing else (a usage chunk: no choices)."""
     try:
         chunk = _chunk(payload)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None, False
     if chunk.usage is not None:
         return chunk.usage, chunk.choices == []
@@ -83,9 +94,11 @@ def generated(details: Generated) -> Usage:
     return Usage(prompt_tokens=details.input_length or 0, completion_tokens=details.generated_tokens)
 
 
-def is_json(payload: bytes) -> bool:
+def event(payload: bytes) -> Event:
+    """What of an event the relay must know of, without building the rest. ValueError: it is not JSON."""
     try:
-        _raw(payload)
-    except msgspec.DecodeError:
-        return False
-    return True
+        return _event(payload)
+    except msgspec.ValidationError:  # JSON, but no object
+        return _NOTHING
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:  # the last: nested beyond all reading
+        raise ValueError("not JSON") from error

@@ -1,10 +1,25 @@
-"""Nothing of the machine's own set-up reaches a test: no proxies, no provider keys."""
+"""Nothing of the machine's own set-up reaches a test: no proxies, no provider keys. And what marked tests install.
+
+Clients and servers that the marked steps need have venvs of their own; ROUTER_TEST_VENVS keeps them between runs.
+"""
 
 import os
+import shutil
+import subprocess
+import venv
+from pathlib import Path
 
 import pytest
 
 NAMES = ("_KEY", "_TOKEN", "_PROXY", "_proxy")
+
+# The versions whose requests were captured when the router's contract was written.
+CLIENTS = (
+    "langchain-openai==1.7.3",
+    "llama-index-llms-openai-like==0.8.1",
+    "text-generation==0.7.0",
+)
+NODE_CLIENTS = ("@huggingface/inference@4.13.30", "openai@6.49.0")
 
 
 @pytest.fixture(autouse=True)
@@ -12,3 +27,35 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.endswith(NAMES):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def venvs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    kept = os.environ.get("ROUTER_TEST_VENVS")
+    return Path(kept) if kept else tmp_path_factory.mktemp("venvs")
+
+
+@pytest.fixture(scope="session")
+def client_python(venvs: Path) -> str:
+    """An interpreter with the Python clients, and with nothing of ours."""
+    found = venvs / "clients" / "bin" / "python"
+    if not (venvs / "clients" / "whole").exists():
+        venv.create(venvs / "clients", with_pip=True)
+        subprocess.run([found, "-m", "pip", "install", "--quiet", *CLIENTS], check=True)
+        (venvs / "clients" / "whole").touch()
+    return str(found)
+
+
+@pytest.fixture(scope="session")
+def client_modules(venvs: Path) -> Path:
+    """A directory with the Node clients."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("npm is not installed")
+    found = venvs / "node"
+    if not (found / "whole").exists():
+        found.mkdir(parents=True, exist_ok=True)
+        (found / "package.json").write_text("{}")
+        subprocess.run([npm, "install", "--silent", "--no-audit", "--no-fund", *NODE_CLIENTS], cwd=found, check=True)
+        (found / "whole").touch()
+    return found

@@ -1,15 +1,12 @@
 """Clients that need a venv of their own, unmodified, as programs beside the running server (`pytest -m clients`).
 
-Each program in callers/ is what a user of that client writes; it prints what it got. The versions are those whose
-requests were captured when the router's contract was written. ROUTER_TEST_VENVS keeps the installs between runs.
+Each program in callers/ is what a user of that client writes; it prints what it got.
 """
 
 import json
 import os
 import shutil
 import subprocess
-import sys
-import venv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,12 +18,6 @@ from tests.running import KEY, Running, serving
 pytestmark = pytest.mark.clients
 
 CALLERS = Path(__file__).parent / "callers"
-PYTHON = (
-    "langchain-openai==1.7.3",
-    "llama-index-llms-openai-like==0.8.1",
-    "text-generation==0.7.0",
-)
-NODE = ("@huggingface/inference@4.13.30", "openai@6.49.0")
 CONFIG = f"""
 virtual_keys: [{{name: alice, key: {KEY}}}]
 upstreams: {{sandbox: {{provider: sandbox}}}}
@@ -39,38 +30,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    kept = os.environ.get("ROUTER_TEST_VENVS")
-    return Path(kept) if kept else tmp_path_factory.mktemp("venvs")
-
-
-@pytest.fixture(scope="module")
-def python(place: Path) -> str:
-    """An interpreter with the Python clients, and with nothing of ours."""
-    found = place / "clients" / "bin" / "python"
-    if not (place / "clients" / "whole").exists():
-        venv.create(place / "clients", with_pip=True)
-        subprocess.run([found, "-m", "pip", "install", "--quiet", *PYTHON], check=True)
-        (place / "clients" / "whole").touch()
-    return str(found)
-
-
-@pytest.fixture(scope="module")
-def modules(place: Path) -> Path:
-    """A directory with the Node clients."""
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("npm is not installed")
-    found = place / "node"
-    if not (found / "whole").exists():
-        found.mkdir(parents=True, exist_ok=True)
-        (found / "package.json").write_text("{}")
-        subprocess.run([npm, "install", "--silent", "--no-audit", "--no-fund", *NODE], cwd=found, check=True)
-        (found / "whole").touch()
-    return found
-
-
 def run(command: list[str], running: Running, cwd: Path | None = None) -> dict[str, Any]:
     env = {**os.environ, "ROUTER_URL": running.base, "ROUTER_KEY": KEY, "PYTHONPATH": ""}
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=env, cwd=cwd, check=False)
@@ -79,8 +38,8 @@ def run(command: list[str], running: Running, cwd: Path | None = None) -> dict[s
     return said
 
 
-def test_langchain_chats_streams_calls_tools_and_embeds(python: str, running: Running) -> None:
-    found = run([python, str(CALLERS / "langchain_calls.py")], running)
+def test_langchain_chats_streams_calls_tools_and_embeds(client_python: str, running: Running) -> None:
+    found = run([client_python, str(CALLERS / "langchain_calls.py")], running)
     assert found["invoked"] == "hello from langchain" and found["usage"]["output_tokens"] == 3
     assert "".join(found["streamed"]) == "one two three four" and len(found["streamed"]) > 1
     assert [each["output_tokens"] for each in found["counted"]] == [2]
@@ -92,8 +51,8 @@ def test_langchain_chats_streams_calls_tools_and_embeds(python: str, running: Ru
     assert found["unknown"].startswith("OpenAIModelNotFoundError") and "no/such" in found["unknown"]
 
 
-def test_llama_index_chats_completes_and_streams(python: str, running: Running) -> None:
-    found = run([python, str(CALLERS / "llama_index_calls.py")], running)
+def test_llama_index_chats_completes_and_streams(client_python: str, running: Running) -> None:
+    found = run([client_python, str(CALLERS / "llama_index_calls.py")], running)
     assert found["chat"] == "hello from the index"
     assert "".join(found["streamed"]) == "".join(found["awaited"]) == "hello from the index"
     assert len(found["streamed"]) > 1
@@ -101,8 +60,8 @@ def test_llama_index_chats_completes_and_streams(python: str, running: Running) 
     assert "one two three" in "".join(found["completed"])
 
 
-def test_tgis_own_client_generates_and_streams_with_details(python: str, running: Running) -> None:
-    found = run([python, str(CALLERS / "text_generation_calls.py")], running)
+def test_tgis_own_client_generates_and_streams_with_details(client_python: str, running: Running) -> None:
+    found = run([client_python, str(CALLERS / "text_generation_calls.py")], running)
     assert found["models"] == found["tgi"]
     assert found["tgi"]["text"] == found["tgi"]["streamed"] == found["tgi"]["last"] != ""
     assert found["tgi"]["tokens"] > 0 and found["tgi"]["finish"]
@@ -111,10 +70,12 @@ def test_tgis_own_client_generates_and_streams_with_details(python: str, running
     assert found["refused"]["sandbox/context-length"].startswith("ValidationError: Input validation error")
 
 
-def test_huggingface_js_and_openais_node_package(modules: Path, running: Running) -> None:
-    caller = modules / "huggingface_js_calls.mjs"
+def test_huggingface_js_and_openais_node_package(client_modules: Path, running: Running) -> None:
+    caller = client_modules / "huggingface_js_calls.mjs"
     shutil.copy(CALLERS / caller.name, caller)  # Node looks for packages where the program lies
-    found = run([shutil.which("node") or sys.exit("no node"), str(caller)], running, cwd=modules)
+    node = shutil.which("node")
+    assert node is not None
+    found = run([node, str(caller)], running, cwd=client_modules)
     assert found["chat"] == found["streamed"] == "hello from node"
     assert found["generated"] == found["tokens"] == "one two three" and found["model"] == "sandbox/echo"
     assert found["refused"]

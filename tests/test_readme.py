@@ -1,0 +1,127 @@
+"""What the README shows is run: its curl, its Python, its JavaScript, its configuration, its editor settings.
+
+Blocks are found by their language and by the package that they import. The address in them is replaced by that of a
+server of the test's own; nothing else is.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from router import config
+from tests.running import Running, serving
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+ADDRESS = "http://127.0.0.1:8080"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def block(language: str, word: str) -> str:
+    found = [each for each in blocks(language) if word in each]
+    assert len(found) == 1, f"{len(found)} {language} blocks with {word}"
+    return found[0]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with serving((ROOT / "config.yaml").read_text(), tmp_path_factory.mktemp("readme")) as running:
+        yield running
+
+
+def run(command: list[str], text: str, running: Running, cwd: Path | None = None) -> str:
+    env = {**os.environ, "PYTHONPATH": ""}
+    text = text.replace(ADDRESS, running.base)
+    done = subprocess.run(
+        command, input=text, capture_output=True, text=True, env=env, cwd=cwd, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_the_curl_answers(running: Running) -> None:
+    reply = json.loads(run(["bash", "-e"], block("bash", "curl"), running))
+    assert reply["choices"][0]["message"]["content"] == "hello"
+
+
+@pytest.mark.parametrize(
+    ("word", "said"), [("from openai", "hello there"), ("huggingface_hub", "hello there\nhello there\n")]
+)
+def test_the_python_of_the_plain_clients_runs(word: str, said: str, running: Running) -> None:
+    assert run([sys.executable, "-"], block("python", word), running) == said
+
+
+@pytest.mark.clients
+@pytest.mark.parametrize("word", ["langchain_openai", "llama_index"])
+def test_the_python_of_the_frameworks_runs(word: str, running: Running, client_python: str) -> None:
+    assert run([client_python, "-"], block("python", word), running) == "hello there\n"
+
+
+@pytest.mark.clients
+def test_the_javascript_runs(running: Running, client_modules: Path) -> None:
+    node = shutil.which("node")
+    assert node is not None
+    assert (
+        run([node, "--input-type=module", "-"], block("js", "huggingface"), running, client_modules) == "hello there\n"
+    )
+
+
+@pytest.mark.parametrize("text", blocks("yaml"))
+def test_the_configurations_are_valid(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    loaded = config.load(file, {"ALICE_KEY": "hf_an-example-of-a-key"})
+    assert loaded.config.upstreams
+
+
+# How llm-ls 0.5 asks each of its backends (shared by its four; it reads the settings of the editor).
+LLM_LS = {
+    "huggingface": ("/models/{model}", "inputs"),
+    "tgi": ("/generate", "inputs"),
+    "openai": ("/v1/completions", "prompt"),
+    "ollama": ("/api/generate", "prompt"),
+}
+
+
+@pytest.mark.parametrize("backend", LLM_LS)
+def test_the_editors_settings_complete_code(backend: str, running: Running) -> None:
+    settings: dict[str, Any] = json.loads(block("json", "llm.backend"))
+    assert settings["llm.url"] == ADDRESS and settings["llm.backend"] == "huggingface"
+    path, field = LLM_LS[backend]
+    url = running.base + (f"/models/{settings['llm.modelId']}" if backend == "tgi" else "")
+    body = {**settings["llm.requestBody"], field: "<fim_prefix>def f(x):\n    <fim_suffix>\n    return y\n<fim_middle>"}
+    if backend in ("openai", "ollama"):
+        body |= {"model": settings["llm.modelId"], "stream": False}
+    answer = httpx2.post(url + path.format(model=settings["llm.modelId"]), json=body).json()
+    answer = answer[0] if isinstance(answer, list) else answer
+    text = {"openai": lambda: answer["choices"][0]["text"], "ollama": lambda: answer["response"]}.get(
+        backend, lambda: answer["generated_text"]
+    )()
+    assert "def f(x)" in text
+
+
+def test_every_path_that_is_named_answers(running: Running) -> None:
+    """Not a 404 of the kind `There is no …`: each is served, whatever it says to an empty body."""
+    table = README[README.index("## Paths") : README.index("## Headers")]
+    paths = {path for cell in re.findall(r"`(?:POST )?(/[^`]*)`", table) for path in [cell]}
+    for path in paths:
+        below = path in ("/generate", "/generate_stream", "/info", "/health", "/tokenize")
+        full = ("/models/sandbox/echo" if below else "") + path.replace("{id}", "sandbox/echo")
+        method = (
+            "GET" if re.search(r"models(/sandbox/echo)?$|/(info|health|metrics|liveness|readiness)$", full) else "POST"
+        )
+        method = "POST" if path == "/models/{id}" else method
+        answer = httpx2.request(method, running.base + full, content=b"{}" if method == "POST" else None)
+        assert "There is no" not in answer.text, (method, full, answer.text)

@@ -155,8 +155,8 @@ class Router:
             self._recorder.open()
             stack.callback(self._recorder.close)
             await self._siblings.open(lambda _: self._snapshot())
-            following.open()
             stack.push_async_callback(following.close)
+            await following.open()
             yield
             await self._siblings.close()
 

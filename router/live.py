@@ -1,10 +1,12 @@
 """What upstreams are asked in the background: which models they list, and whether they answer at all.
 
 `models: discover` reads the upstream's own list every `discover_every`; `when: answers` is probed by the same request,
-again every 30 s. Neither ever delays the start or a request; each change makes a new routing table, swapped whole.
+again every 30 s, as is one that did not answer. Neither delays a request, nor the start by more than half a second;
+each change makes a new routing table, swapped whole.
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -17,6 +19,7 @@ from router.upstream.faults import Broken, Silence
 
 PROBE: Final = 30.0
 ANSWER: Final = 5.0  # seconds that a probe may take
+PATIENCE: Final = 0.5  # seconds that a start waits for the first answers
 LIST_LIMIT: Final = 16 * 1024 * 1024
 
 
@@ -40,13 +43,22 @@ class Live:
         self._table = table
         self._swap = swap
         self._tasks: list[asyncio.Task[None]] = []
+        self._asked: set[str] = set()  # those that were asked once, whatever they said
+        self._all_asked = asyncio.Event()
 
     def silent(self) -> frozenset[str]:
         """Those that nobody may be sent to before they answered once."""
         return frozenset(each.name for each in self._upstreams if each.settings.when == "answers")
 
-    def open(self) -> None:
+    async def open(self) -> None:
+        """Begin to ask; come back when all were asked once, so that what is there is routable from the first request,
+        or after `PATIENCE`.
+        """
         self._tasks = [asyncio.create_task(self._follow(each), name=f"live {each.name}") for each in self._upstreams]
+        if self._tasks:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE):
+                    await self._all_asked.wait()
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -56,10 +68,13 @@ class Live:
 
     async def _follow(self, upstream: Upstream) -> None:
         settings = upstream.settings
-        pause = PROBE if settings.when == "answers" else settings.discover_every
         while True:
             listed = await ask(upstream)
             self._note(upstream, listed)
+            self._asked.add(upstream.name)
+            if len(self._asked) == len(self._upstreams):
+                self._all_asked.set()
+            pause = PROBE if settings.when == "answers" or listed is None else settings.discover_every
             await asyncio.sleep(pause * random.uniform(0.9, 1.1))  # noqa: S311 - so that workers do not ask in step
 
     def _note(self, upstream: Upstream, listed: tuple[str, ...] | None) -> None:

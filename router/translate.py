@@ -39,6 +39,8 @@ def prepare(call: Call, candidate: Candidate) -> Prepared:
         fields = spec.without(fields, *_OURS)
     elif call.named or candidate.deployment.provider_id != call.model:
         fields = {**fields, "model": raw(candidate.deployment.provider_id)}
+    if endpoint.task == spec.RESPONSES and "stream" not in fields:
+        fields = {**fields, "stream": raw(False)}  # transformers serve streams unless it is told not to
     if candidate.adapter.adapt is not None:
         fields = candidate.adapter.adapt(fields)
     asked = call.stream and not call.wants_usage and candidate.provider.usage_option and endpoint.task in _COUNTED

@@ -184,7 +184,9 @@ class Connection(asyncio.Protocol):
         fields = answer.fields = dict(answer.headers)
         coding = fields.get(b"transfer-encoding")
         answer.framed = (
-            b"content-length" in fields or (coding is not None and coding.lower() == b"chunked") or status in (204, 304)
+            b"content-length" in fields
+            or status in (204, 304)
+            or (coding is not None and coding.lower().rstrip().endswith(b"chunked"))
         )
         answer.status = status
 

@@ -1,18 +1,15 @@
 """Raw-socket upstreams behind the real server: what goes up, what comes back, what becomes of a caller who leaves."""
 
-import itertools
 import json
 import random
 import socket
-import socketserver
-import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 import httpx2
 import pytest
 
+from tests.flows.raw import FULL, Upstream, chunked, cut, full, listening
 from tests.running import KEY, Running, free_port, serving
 
 POOLED = ("sk-canary-pool-one-000000000", "sk-canary-pool-two-000000000")
@@ -24,86 +21,13 @@ EVENTS = (
 ).encode()
 USAGE = b'data: {"id":"c","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}\n\n'
 DONE = b"data: [DONE]\n\n"
-FULL = b'{"id":"c","model":"up","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}'
-
-
-def full(status: int, body: bytes, headers: bytes = b"") -> bytes:
-    head = b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\n%bcontent-length: %d\r\n\r\n"
-    return head % (status, headers, len(body)) + body
-
-
-def chunked(pieces: list[bytes]) -> list[bytes]:
-    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-    return [head, *(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces), b"0\r\n\r\n"]
-
-
-def cut(data: bytes, dice: random.Random) -> list[bytes]:
-    edges = sorted({0, len(data), *(dice.randrange(len(data)) for _ in range(dice.randrange(12)))})
-    return [data[start:end] for start, end in itertools.pairwise(edges)]
-
-
-@dataclass
-class Upstream:
-    """Answers each request with what `answer` says of it; a None hangs until the caller is gone."""
-
-    answer: Callable[[str, bytes], list[bytes] | None] = lambda path, body: [full(200, FULL)]
-    seen: list[tuple[bytes, bytes]] = field(default_factory=list)  # head, body
-    left: list[float] = field(default_factory=list)  # when a connection ended
-    port: int = 0
-
-
-class _Peer(socketserver.BaseRequestHandler):
-    def handle(self) -> None:
-        upstream: Upstream = self.server.upstream  # type: ignore[attr-defined]
-        peer: socket.socket = self.request
-        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        data = b""
-        try:
-            while True:
-                while b"\r\n\r\n" not in data:
-                    data += (piece := peer.recv(65536))
-                    if not piece:
-                        return
-                head, _, data = data.partition(b"\r\n\r\n")
-                length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0] or b"0")
-                while len(data) < length:
-                    data += peer.recv(65536)
-                body, data = data[:length], data[length:]
-                upstream.seen.append((head, body))
-                model = json.loads(body).get("model", "") if body else ""
-                pieces = upstream.answer(model, head)
-                if pieces is None:
-                    peer.recv(1)
-                    return
-                for piece in pieces:
-                    peer.sendall(piece)
-                if pieces and pieces[-1] == b"":
-                    return
-        except OSError:
-            return
-        finally:
-            upstream.left.append(time.monotonic())
-
-
-class _Server(socketserver.ThreadingTCPServer):
-    allow_reuse_address = True
-    daemon_threads = True
 
 
 @pytest.fixture(scope="module")
 def upstreams() -> Iterator[tuple[Upstream, Upstream]]:
     pair = (Upstream(), Upstream())
-    servers = []
-    for each in pair:
-        server = _Server(("127.0.0.1", 0), _Peer)
-        server.upstream = each  # type: ignore[attr-defined]
-        each.port = server.server_address[1]
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        servers.append(server)
-    yield pair
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    with listening(*pair):
+        yield pair
 
 
 @pytest.fixture(scope="module")

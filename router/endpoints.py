@@ -74,7 +74,7 @@ def find(path: str) -> tuple[Endpoint, str] | None:
             for suffix, endpoint in BELOW:
                 if rest.endswith(suffix):
                     return endpoint, rest[: -len(suffix)]
-            return INFERENCE, rest
+            return (INFERENCE, rest) if rest else None
     for family in _PIPELINES:
         if path.startswith(family):
             return INFERENCE, path[len(family) :]

@@ -137,10 +137,13 @@ def _typed(fields: Any, name: str, kind: type, says: str, default: Any) -> Any:
     return value
 
 
-def _count(parameters: dict[str, Any], name: str, least: int) -> int | None:
-    value = _typed(parameters, name, int, "u32", None)
-    if value is not None and value < 0:
-        raise _unfit(f"{name}: invalid value: integer `{value}`, expected u32")
+_ABOVE: Final = {"u32": 2**32, "u64": 2**64}
+
+
+def _count(parameters: dict[str, Any], name: str, least: int, kind: str = "u32") -> int | None:
+    value = _typed(parameters, name, int, kind, None)
+    if value is not None and not 0 <= value < _ABOVE[kind]:
+        raise _unfit(f"{name}: invalid value: integer `{value}`, expected {kind}")
     if value is not None and value < least:
         raise _invalid(f"`{name}` must be strictly positive")
     return value if value is None else int(value)
@@ -189,7 +192,7 @@ def _read(ask: Ask, *, full_text: bool, stream: bool = False) -> Generation:
         words.write(formatted(read, grammar, "grammar"), most, [stop for stop in stops if stop], keep_stop=True),
         _typed(parameters, "details", bool, "a boolean", False),
         _typed(parameters, "return_full_text", bool, "a boolean", full_text),
-        _typed(parameters, "seed", int, "u64", None),
+        _count(parameters, "seed", 0, "u64"),
         prefill,
         _count(parameters, "top_n_tokens", 1) or 0,
         best_of,

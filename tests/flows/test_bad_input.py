@@ -290,7 +290,7 @@ def test_two_authorization_headers_are_a_400(running: Running) -> None:
     assert status == 400 and b"authorization" in said
 
 
-JUNK: Final = (
+JUNK: Final[tuple[Any, ...]] = (
     None,
     True,
     -1,

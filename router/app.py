@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from importlib import metadata
 from typing import Any, Final, Protocol
 
@@ -70,6 +70,7 @@ class Router:
         self._scrubber = Scrubber(config.secrets_of(settings))
         self._recorder = Recorder(self._metrics, log)
         self._pipeline: Pipeline | None = None
+        self._upstreams: dict[str, Upstream] = {}
         self._starlette = Starlette(
             routes=[
                 Route("/health", self._health),
@@ -111,6 +112,15 @@ class Router:
 
     def drain(self) -> None:
         self._draining = True
+
+    def lifespan(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """Opened and closed, for who serves it without a server."""
+        return self._lifespan(self._starlette)
+
+    @property
+    def upstreams(self) -> Mapping[str, Upstream]:
+        """By name, once it is open."""
+        return self._upstreams
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:

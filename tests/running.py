@@ -33,6 +33,16 @@ class Running:
         raise AssertionError(f"{len(lines)} records, not {wanted}")
 
 
+def server_of(running: Running) -> int:
+    """Its process, for those who look at what it holds."""
+    port = running.base.rpartition(":")[2].encode()
+    for each in Path("/proc").glob("[0-9]*/cmdline"):
+        words = each.read_bytes().split(b"\0")
+        if b"router" in words and port in words:
+            return int(each.parent.name)
+    raise AssertionError("the server is not there")
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -37,6 +37,7 @@ class Upstream:
     seen: list[tuple[bytes, bytes]] = field(default_factory=list)  # head, body
     left: list[float] = field(default_factory=list)  # when a connection ended
     port: int = 0
+    reads: str = "body"  # "size": of a body, whatever its size, how many bytes it has
 
 
 class _Peer(socketserver.BaseRequestHandler):
@@ -52,6 +53,12 @@ class _Peer(socketserver.BaseRequestHandler):
                     if not piece:
                         return
                 head, _, data = data.partition(b"\r\n\r\n")
+                if upstream.reads == "size":
+                    upstream.seen.append((head, b"%d" % _size(peer, head, data)))
+                    data = b""
+                    for piece in upstream.answer("", head) or []:
+                        peer.sendall(piece)
+                    continue
                 length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0] or b"0")
                 while len(data) < length:
                     data += peer.recv(65536)
@@ -70,6 +77,28 @@ class _Peer(socketserver.BaseRequestHandler):
             return
         finally:
             upstream.left.append(time.monotonic())
+
+
+def _size(peer: socket.socket, head: bytes, data: bytes) -> int:
+    """The size of a body that is not kept, of either framing."""
+    declared = head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]
+    if declared:
+        left = int(declared) - len(data)
+        while left and (piece := peer.recv(min(left, 1 << 20))):
+            left -= len(piece)
+        return int(declared) - left
+    total = 0
+    while True:
+        while b"\r\n" not in data:
+            data += peer.recv(1 << 16)
+        line, _, data = data.partition(b"\r\n")
+        size = int(line, 16)
+        while len(data) < size + 2:
+            data += peer.recv(1 << 20)
+        data = data[size + 2 :]
+        total += size
+        if not size:
+            return total
 
 
 class _Server(socketserver.ThreadingTCPServer):

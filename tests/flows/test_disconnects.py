@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 import httpx2
-import pytest
 
-from tests.running import KEY, Running, serving
+from tests.running import KEY, Running, server_of, serving
 
 MANY: Final = 1000
 AT_ONCE: Final = 40
@@ -170,12 +169,3 @@ upstreams: {{up: {{provider: openai, base_url: "http://127.0.0.1:{port}/v1", mod
         listener.close()
 
     asyncio.run(main())
-
-
-def server_of(running: Running) -> int:
-    port = int(running.base.rpartition(":")[2])
-    for each in Path("/proc").glob("[0-9]*/cmdline"):
-        words = each.read_bytes().split(b"\0")
-        if b"router" in words and str(port).encode() in words:
-            return int(each.parent.name)
-    pytest.fail("the server is not there")

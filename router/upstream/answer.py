@@ -115,7 +115,7 @@ class Answer:
         chunks = self._chunks
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         self._chunks = []
-        if self._size > BUFFER_HIGH:
+        if self._size > BUFFER_HIGH and not self.complete:  # its connection may be another call's by now
             self._source.resume()
         self._size = 0
         return data
@@ -167,6 +167,10 @@ class Answer:
         self._size += len(data)
         return self._size
 
+    def full(self) -> bool:
+        """Whether more has come than is read ahead: reading is paused."""
+        return self._size > BUFFER_HIGH
+
     def fail(self, reason: Break) -> None:
         if not self.complete and self._error is None:
             self._error = reason
@@ -201,7 +205,7 @@ class Answer:
 
     def look(self, now: float) -> bool:
         """The ticker's: whether the clock ran out."""
-        if self.moved:
+        if self.moved or self._size > BUFFER_HIGH:  # where reading is paused it is not the upstream that is silent
             self.moved = False
             if self.status and self._silence != NEVER:
                 self.due = min(now + self._silence, self.deadline)

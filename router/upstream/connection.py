@@ -120,9 +120,16 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         answer.touched = answer.moved = True
-        if not answer.status:
-            self._head += len(data)
         try:
+            if not answer.status:
+                self._head += len(data)
+                if self._head > HEAD_LIMIT:  # the head must end within its limit, whatever came with it
+                    room = HEAD_LIMIT - self._head + len(data)
+                    self._parser.feed_data(data[:room])
+                    data = data[room:]
+                    if not answer.status:
+                        self._fault(answer)
+                        return
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._fault(answer)
@@ -130,7 +137,11 @@ class Connection(asyncio.Protocol):
         if answer.complete:
             self._answer = None
             answer.wake()
-            if self._keep and not answer.uploading:
+            if answer.uploading or self._paused:  # answered before the request was whole
+                self.abort()
+            elif self._keep:
+                if answer.full():
+                    self.resume()
                 self._free(self)
             else:
                 self.close()
@@ -138,8 +149,6 @@ class Connection(asyncio.Protocol):
             if self._headers:  # trailers are dropped: no client of ours reads them
                 self._headers = []
             answer.deliver()
-        elif self._head > HEAD_LIMIT:
-            self._fault(answer)
 
     def eof_received(self) -> bool:
         return False
@@ -177,6 +186,8 @@ class Connection(asyncio.Protocol):
         if status < 200:
             if status == 101:
                 raise ValueError("an upgrade nobody asked for")
+            if status < 100:
+                raise ValueError("no status")  # its body would stand before the real answer's
             self._interim = True
             self._headers = []
             return

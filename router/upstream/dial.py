@@ -74,7 +74,8 @@ class Dialer:
 
     async def _tunnel(self, loop: asyncio.AbstractEventLoop, connection: Connection) -> Silence | None:
         assert self.proxy is not None
-        target = f"{self.origin.host}:{self.origin.port}"
+        host = f"[{self.origin.host}]" if ":" in self.origin.host else self.origin.host
+        target = f"{host}:{self.origin.port}"
         auth = ""
         if self.proxy_auth:
             auth = f"proxy-authorization: Basic {base64.b64encode(self.proxy_auth.encode()).decode()}\r\n"

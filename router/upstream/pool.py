@@ -32,7 +32,7 @@ class Pool:
         self._idle_seconds = idle
         self._idle: list[Connection] = []
         self._busy: set[Answer] = set()
-        self._waiters: deque[asyncio.Future[Connection | None]] = deque()
+        self._waiters: deque[asyncio.Future[Connection | Silence | None]] = deque()
         self._open = 0
         self._retired = False
         self._ticker: asyncio.TimerHandle | None = None
@@ -69,7 +69,7 @@ class Pool:
         while True:
             connection = None if fresh else self._take()
             if connection is None:
-                obtained = await self._obtain(loop, fresh)
+                obtained = await self._obtain(loop, fresh, deadline)
                 if isinstance(obtained, Silence):
                     return obtained
                 connection = obtained
@@ -105,7 +105,7 @@ class Pool:
                 return connection
         return None
 
-    async def _obtain(self, loop: asyncio.AbstractEventLoop, fresh: bool) -> Connection | Silence:
+    async def _obtain(self, loop: asyncio.AbstractEventLoop, fresh: bool, deadline: float) -> Connection | Silence:
         """A connection where none is idle: a new one, or the next in line."""
         if self._open < self._limit:
             self._open += 1
@@ -113,27 +113,30 @@ class Pool:
             self._idle.pop(0).close()  # makes room for the fresh one as soon as it is gone
             self._open += 1
         else:
-            handed = await self._stand_in_line(loop)
-            if handed is not None:
-                return handed
+            end = min(loop.time() + self._queue_seconds, deadline)
+            while (handed := await self._stand_in_line(loop, end - loop.time())) is not None:
+                if isinstance(handed, Silence) or handed.usable():  # else it closed while it was handed over
+                    return handed
         connection = Connection(loop, self._free, self._lost)
         try:
-            failed = await self.dialer.dial(connection, self._connect)
+            failed = await self.dialer.dial(connection, min(self._connect, deadline - loop.time()))
         except BaseException:
             connection.abort()
             self._vacate(connection)
             raise
+        if failed is None and self._limit == 0:
+            failed = Silence("closed", sent=False)
         if failed is not None:
             connection.abort()
             self._vacate(connection)
             return failed
         return connection
 
-    async def _stand_in_line(self, loop: asyncio.AbstractEventLoop) -> Connection | Silence | None:
-        waiter: asyncio.Future[Connection | None] = loop.create_future()
+    async def _stand_in_line(self, loop: asyncio.AbstractEventLoop, seconds: float) -> Connection | Silence | None:
+        waiter: asyncio.Future[Connection | Silence | None] = loop.create_future()
         self._waiters.append(waiter)
         try:
-            async with asyncio.timeout(self._queue_seconds):
+            async with asyncio.timeout(seconds):
                 return await waiter
         except TimeoutError:
             self._leave_line(waiter)
@@ -142,15 +145,15 @@ class Pool:
             self._leave_line(waiter)
             raise
 
-    def _leave_line(self, waiter: "asyncio.Future[Connection | None]") -> None:
+    def _leave_line(self, waiter: "asyncio.Future[Connection | Silence | None]") -> None:
         """A waiter gave up; what it was already handed goes to the next."""
         if waiter.done() and not waiter.cancelled():
-            connection = waiter.result()
-            if connection is None:
+            handed = waiter.result()
+            if handed is None:
                 self._open -= 1
                 self._wake_next()
-            else:
-                self._free(connection)
+            elif isinstance(handed, Connection) and handed.usable():  # one that ended gives its place back itself
+                self._free(handed)
             return
         if waiter in self._waiters:
             self._waiters.remove(waiter)
@@ -217,8 +220,13 @@ class Pool:
         self._idle.clear()
 
     async def close(self) -> None:
-        """End everything at once."""
+        """End everything at once; what asks from now on stands in line in vain."""
         self.retire()
+        self._limit = 0
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(Silence("closed", sent=False))
         for answer in list(self._busy):
             answer.close()
         self._busy.clear()
@@ -238,11 +246,21 @@ _SILENCES: Final[dict[str, NoAnswer]] = {
 
 
 async def _upload(connection: Connection, answer: Answer, upload: AsyncIterator[bytes]) -> bool:
-    """Send a body as it comes; stop early where the upstream has answered already. False: the body itself broke off."""
+    """Send a body as it comes, until the upstream has answered or failed. False: the body itself broke off."""
+    sending = asyncio.ensure_future(_send(connection, answer, upload))
+    sending.add_done_callback(lambda _: answer.wake())
+    try:
+        while not sending.done() and not answer.status and answer.failure() is None:
+            await answer.arrival()
+        return not sending.done() or sending.result()
+    finally:
+        sending.cancel()  # where it waits for more of the body, or for the upstream to take it
+        await asyncio.gather(sending, return_exceptions=True)
+
+
+async def _send(connection: Connection, answer: Answer, upload: AsyncIterator[bytes]) -> bool:
     try:
         async for piece in upload:
-            if answer.status or answer.failure() is not None:
-                return True
             connection.write(piece)
             await connection.drain()
     except EOFError:

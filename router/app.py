@@ -90,6 +90,15 @@ class Router:
             exception_handlers={404: _unknown_path, 405: _wrong_method},
             lifespan=self._lifespan,
         )
+        self.operators = Starlette(  # on a port of their own, that only they can reach
+            routes=[
+                Route("/health", self._health),
+                Route("/health/liveness", self._alive),
+                Route("/health/readiness", self._ready),
+                Route("/metrics", self._metrics_now),
+            ],
+            exception_handlers={404: _unknown_path, 405: _wrong_method},
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST":
@@ -187,6 +196,9 @@ class Router:
     async def _show_metrics(self, request: Request) -> Response:
         if not self._loaded.config.telemetry.metrics or not self._is_operator(request):
             return _unknown(request)
+        return await self._metrics_now(request)
+
+    async def _metrics_now(self, _: Request) -> Response:
         others = await self._siblings.ask_all("metrics")
         text = exposition([self._snapshot(), *others], version())
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -76,10 +76,16 @@ def serve(file: Path | None, host: str | None, port: int | None, workers: int | 
         click.echo(notice, err=True)
     models = len(config.table_of(loaded).models())
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
-    where = f"http://{shown}:{settings.port}"
+    where = f"http{'s' if settings.tls else ''}://{shown}:{settings.port}"
     click.echo(f"{where}: {models} models at {', '.join(loaded.config.upstreams)}; {loaded.path}", err=True)
     server.serve(
-        lambda siblings: Router(loaded, siblings), settings.host, settings.port, settings.workers, settings.drain
+        lambda siblings: Router(loaded, siblings),
+        settings.host,
+        settings.port,
+        settings.workers,
+        settings.drain,
+        tls=settings.tls,
+        operators=loaded.config.telemetry.listen,
     )
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -51,11 +52,12 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serving(config: str, place: Path) -> Iterator[Running]:
+def serving(config: str, place: Path, verify: ssl.SSLContext | None = None) -> Iterator[Running]:
+    """`verify`: it speaks TLS, and this trusts it."""
     file = place / "config.yaml"
     file.write_text(config)
     port = free_port()
-    running = Running(f"http://127.0.0.1:{port}", place / "out.log", place / "err.log")
+    running = Running(f"http{'s' if verify else ''}://127.0.0.1:{port}", place / "out.log", place / "err.log")
     command = [sys.executable, "-m", "router", "serve", "--config", str(file), "--port", str(port)]
     root = str(Path(__file__).parents[1])
     with running.log.open("wb") as out, running.errors.open("wb") as err:
@@ -63,7 +65,7 @@ def serving(config: str, place: Path) -> Iterator[Running]:
     try:
         for _ in range(200):
             with contextlib.suppress(httpx2.TransportError):
-                if httpx2.get(running.base + "/health/readiness").status_code == 200:
+                if httpx2.get(running.base + "/health/readiness", verify=verify or True).status_code == 200:
                     break
             assert server.poll() is None, running.errors.read_text()
             time.sleep(0.05)

@@ -9,7 +9,7 @@ import urllib.parse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
@@ -24,6 +24,9 @@ from router.config.model import Config, ServerSettings
 from router.config.schema import schema
 from router.config.strict_yaml import Unreadable, parse
 from router.routing import Place, Row, Table
+from router.settings import Settings
+
+T = TypeVar("T", bound=Settings)
 
 __all__ = [
     "SCHEMA",
@@ -164,10 +167,17 @@ def _settled(config: Config, path: Path, off: Mapping[str, Off]) -> Config:
     upstreams = {}
     for name, settings in config.upstreams.items():
         if name not in off:
-            tls = settings.tls
-            places = {part: str(path.parent.absolute() / file) for part, file in tls.model_dump().items() if file}
-            upstreams[name] = settings.model_copy(update={"tls": tls.model_copy(update=places)})
-    return config.model_copy(update={"upstreams": upstreams})
+            upstreams[name] = settings.model_copy(update={"tls": _placed(settings.tls, path)})
+    server = config.server
+    if server.tls is not None:
+        server = server.model_copy(update={"tls": _placed(server.tls, path)})
+    return config.model_copy(update={"upstreams": upstreams, "server": server})
+
+
+def _placed(tls: T, path: Path) -> T:
+    """Files are named from where the configuration lies."""
+    places = {part: str(path.parent.absolute() / file) for part, file in tls.model_dump().items() if file}
+    return tls.model_copy(update=places)
 
 
 def table_of(loaded: Loaded) -> Table:

@@ -18,6 +18,7 @@ from router.config.environment import Address
 from router.config.faults import meant, spelled
 from router.config.model import NOT_ENFORCED, Config
 from router.keys import ANONYMOUS
+from router.settings import Settings
 from router.upstream.settings import UpstreamSettings
 
 SANDBOX: Final = "sandbox"
@@ -71,6 +72,8 @@ def check_upstreams(
     config: Config, names: Mapping[Address, tuple[str, ...]], config_path: Path, found: Findings
 ) -> None:
     wanting: list[str] = []
+    if config.server.tls is not None:
+        _check_files(config.server.tls, config_path, found, "server", "tls")
     for name, settings in config.upstreams.items():
         here = ("upstreams", name)
         if not _UPSTREAM_NAME(name) or name in POLICY_SUFFIXES:
@@ -82,10 +85,7 @@ def check_upstreams(
             continue
         _check_url(settings, provider, found, here)
         _check_headers(settings, found, here)
-        for part in ("ca", "cert", "key"):
-            file = getattr(settings.tls, part)
-            if file and not (config_path.parent / file).is_file():
-                found.fault("there is no such file", *here, "tls", part)
+        _check_files(settings.tls, config_path, found, *here, "tls")
         if provider.name == SANDBOX and not on_loopback(config.server.host):
             found.off[name] = Off(provider.name, "the sandbox is for loopback only")
             found.notices.append(f"upstreams.{name} is off: the sandbox is for loopback only")
@@ -226,6 +226,12 @@ def _ring(config: Config, start: str) -> list[str]:
 def known_tasks() -> frozenset[str]:
     found = (providers.find(name) for name in providers.names())
     return frozenset(task for provider in found if provider for task in provider.tasks()) | {spec.TOKENIZE}
+
+
+def _check_files(tls: Settings, config_path: Path, found: Findings, *here: str) -> None:
+    for part, file in tls.model_dump().items():
+        if file and not (config_path.parent / file).is_file():
+            found.fault("there is no such file", *here, part)
 
 
 def not_enforced(written: Any) -> Iterator[str]:

@@ -18,7 +18,6 @@ from router.settings import Duration, Settings, Size
 from router.upstream.settings import UpstreamSettings
 
 NOT_ENFORCED: Final = (
-    "server.tls",
     "server.cors",
     "server.trusted_proxies",
     "auth.ttl",
@@ -31,7 +30,6 @@ NOT_ENFORCED: Final = (
     "rest.after",
     "cache",
     "stores",
-    "telemetry.listen",
     "telemetry.otlp",
     "upstreams.*.url_inputs",
 )

@@ -1,17 +1,19 @@
 """Where the program meets the network: one listening socket, one worker in this process or several under a supervisor.
 
 The socket is bound once, before any worker exists, so that all share it and a port that is taken is one clear line.
+A second socket may be for operators alone: what the app has as `operators` is served there, by every worker.
 SIGTERM drains (readiness says 503, answers under way are finished for `server.drain`, exit 0), SIGINT stops at once.
 """
 
 import os
 import socket
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
 from router.server.supervisor import supervise
-from router.server.worker import Drainable, work
+from router.server.worker import Drainable, Tls, work
 from router.siblings import Siblings
 
 
@@ -34,11 +36,36 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(build: Callable[[Siblings], Drainable], host: str, port: int, workers: int, drain: float) -> NoReturn:
-    """Serve what `build` makes until told to stop; each worker builds its own: no loop or connection is ever forked."""
+def _check(tls: Tls) -> None:
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(tls.cert, tls.key)
+    except (OSError, ssl.SSLError) as error:
+        raise SystemExit(f"inference-router: server.tls: {error.strerror or error}") from None
+
+
+def serve(
+    build: Callable[[Siblings], Drainable],
+    host: str,
+    port: int,
+    workers: int,
+    drain: float,
+    *,
+    tls: Tls | None = None,
+    operators: str = "",
+) -> NoReturn:
+    """Serve what `build` makes until told to stop; each worker builds its own: no loop or connection is ever forked.
+
+    `operators`: `host:port`, or `:port` for every address.
+    """
+    if tls is not None:
+        _check(tls)
     listener = listen(host, port)
+    second = None
+    if operators:
+        name, _, number = operators.rpartition(":")
+        second = listen(name.strip("[]") or "0.0.0.0", int(number))  # noqa: S104 - as it is written
 
     def one(index: int, directory: Path | None, lifeline: int | None) -> int:
-        return work(build(Siblings(directory, index, workers)), listener, drain, lifeline)
+        return work(build(Siblings(directory, index, workers)), listener, drain, lifeline, tls, second)
 
     raise SystemExit(one(0, None, None) if workers == 1 else supervise(workers, one, drain))

@@ -12,7 +12,7 @@ import logging
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import uvicorn
 from uvicorn.server import Server
@@ -25,7 +25,9 @@ log = logging.getLogger(__name__)
 
 
 class Drainable(Protocol):
-    """The app; `drain` makes readiness say 503 from then on."""
+    """The app; `drain` makes readiness say 503 from then on. `operators` is asked for only where a socket is theirs."""
+
+    operators: Any
 
     def __call__(
         self,
@@ -38,25 +40,52 @@ class Drainable(Protocol):
     def drain(self) -> None: ...
 
 
+class Tls(Protocol):
+    """PEM files."""
+
+    @property
+    def cert(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+
+
+def _config(app: Any, tls: Tls | None, lifespan: Literal["on", "off"]) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        interface="asgi3",
+        http=Guard,
+        ws="none",
+        loop="uvloop",
+        lifespan=lifespan,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        log_config=None,
+        ssl_certfile=tls.cert if tls else None,
+        ssl_keyfile=tls.key if tls else None,
+    )
+
+
 class Worker(Server):
-    def __init__(self, app: Drainable, drain: float, lifeline: int | None) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                interface="asgi3",
-                http=Guard,
-                ws="none",
-                loop="uvloop",
-                lifespan="on",
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                log_config=None,
-            )
-        )
+    def __init__(
+        self, app: Drainable, drain: float, lifeline: int | None, tls: Tls | None, operators: socket.socket | None
+    ) -> None:
+        super().__init__(_config(app, tls, "on"))
         self._app = app
         self._grace = drain
         self._lifeline = lifeline
+        self._operators = operators
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._operators is not None and not self.should_exit:
+            theirs = _config(self._app.operators, None, "off")
+            theirs.load()
+            loop = asyncio.get_running_loop()
+            listening = await loop.create_server(
+                lambda: Guard(theirs, self.server_state, {}, loop), sock=self._operators
+            )
+            self.servers.append(listening)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -123,8 +152,15 @@ class Worker(Server):
                 connection.cut()
 
 
-def work(app: Drainable, listener: socket.socket, drain: float, lifeline: int | None = None) -> int:
+def work(
+    app: Drainable,
+    listener: socket.socket,
+    drain: float,
+    lifeline: int | None,
+    tls: Tls | None,
+    operators: socket.socket | None,
+) -> int:
     gc.freeze()  # what is loaded by now lives as long as the process: no collection need look at it again
-    worker = Worker(app, drain, lifeline)
+    worker = Worker(app, drain, lifeline, tls, operators)
     worker.run(sockets=[listener])
     return 0

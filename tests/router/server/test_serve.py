@@ -18,6 +18,7 @@ import asyncio, os, sys
 from router.server import serve
 
 class App:
+    operators = None
     draining = False
     def __init__(self, siblings):
         self.siblings = siblings

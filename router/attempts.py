@@ -174,6 +174,8 @@ class Walker:
                     head, call.upload.pieces(model), first=NEVER, deadline=deadline, replay=False
                 )
             else:
+                if upstream.refuses_urls and (field := translate.url_in(call)) is not None:
+                    raise Unreadable(field, f"'{field}' is a URL, which this server may not fetch; send the data.", 400)
                 prepared = translate.prepare(call, candidate)
                 head = upstream.post(candidate, call.stream, key, len(prepared.body))
                 wait = first if call.stream else NEVER

@@ -20,7 +20,6 @@ from router.upstream.pool import Pool
 from router.upstream.settings import UpstreamSettings
 
 AGENT: Final = "inference-router/0.1.0"
-_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _PATH_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95}){0,3}").fullmatch
 _HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]*").fullmatch
 
@@ -47,9 +46,9 @@ class Upstream:
         )
         self._heads: dict[tuple[str, str, str], bytes] = {}
 
-    @property
-    def local(self) -> bool:
-        return self.origin.host in _LOOPBACK
+        self.refuses_urls = (
+            settings.url_inputs == "refuse" and provider.name != "sandbox" and self.origin.scheme == "http"
+        )  # a server of one's own, which would fetch what a caller names from inside the network
 
     def post(self, candidate: Candidate, stream: bool, key: Lent | Secret | None, length: int) -> bytes:
         """The head of a JSON request."""

@@ -5,6 +5,7 @@ exchanged and, for streams, `stream_options.include_usage` asked for. Elsewhere 
 canonical form, OpenAI's completions (providers/dialects), and on to chat where the provider has no completions.
 """
 
+import re
 from typing import Any, Final
 
 import msgspec
@@ -48,6 +49,35 @@ def prepare(call: Call, candidate: Candidate) -> Prepared:
         fields = _asking_usage(fields)
     body = call.body if fields is call.fields else envelope.write(fields)
     return Prepared(body, asked_usage=asked)
+
+
+def url_in(call: Call) -> str | None:
+    """The field of a chat's input that names something to be fetched, where there is one (FAULTS §3.1 A3).
+
+    An id or a `data:` URL names nothing; anything else does, whatever its scheme.
+    """
+    for name in ("messages", "input"):
+        if name not in call.fields or not _MAY_NAME(bytes(call.fields[name])):
+            continue
+        found = _url_below(spec.read_value(call.fields, name), name)
+        if found is not None:
+            return found
+    return None
+
+
+_MAY_NAME: Final = re.compile(rb"url|\\\\u", re.IGNORECASE).search  # a key may be written in escapes
+
+
+def _url_below(value: Any, path: str) -> str | None:
+    if isinstance(value, list):
+        below = ((each, f"{path}[{number}]") for number, each in enumerate(value))
+    elif isinstance(value, dict):
+        below = ((each, f"{path}.{name}") for name, each in value.items())
+    else:
+        last = path.rpartition(".")[2]
+        named = isinstance(value, str) and last.endswith("url")
+        return path if named and not value.lstrip()[:5].lower().startswith("data:") else None
+    return next((found for each, place in below if (found := _url_below(each, place)) is not None), None)
 
 
 def _asking_usage(fields: Fields) -> Fields:

@@ -31,7 +31,6 @@ NOT_ENFORCED: Final = (
     "cache",
     "stores",
     "telemetry.otlp",
-    "upstreams.*.url_inputs",
 )
 
 _ADDRESS: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]*):(\d{1,5})").fullmatch

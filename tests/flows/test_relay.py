@@ -224,6 +224,40 @@ def test_a_caller_who_leaves_takes_the_upstream_connection_along(running: Runnin
     assert [record["outcome"] for record in records[-100:]] == ["client_gone"] * 100
 
 
+URL = {"type": "image_url", "image_url": {"url": "http://169.254.169.254/latest"}}
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        URL,
+        {"type": "image_url", "image_url": "https://example.com/a.png"},
+        {"type": "video_url", "video_url": {"url": "file:///etc/passwd"}},
+        {"type": "input_audio", "audio_url": " HTTP://x"},
+    ],
+    ids=str,
+)
+def test_a_server_of_ones_own_is_never_sent_to_fetch_what_a_caller_names(
+    part: dict[str, object], running: Running, upstreams: Pair, ask: Ask
+) -> None:
+    content = [{"type": "text", "text": "see http://example.com"}, part]
+    reply = ask("m", messages=[{"role": "user", "content": content}])
+    assert reply.status_code == 400 and upstreams[0].seen == []
+    assert reply.json()["error"]["param"].startswith("messages[0].content[1].")
+    hidden = json.dumps({"model": "m", "messages": [{"role": "user", "content": content}]})
+    hidden = hidden.replace("image_url", "\\u0069mage_\\u0075rl").replace("http", "\\u0068ttp")
+    headers = {"authorization": f"Bearer {KEY}"}
+    assert httpx2.post(running.base + "/v1/chat/completions", content=hidden, headers=headers).status_code == 400
+    assert upstreams[0].seen == []
+
+
+def test_data_and_texts_that_speak_of_urls_go_up(ask: Ask) -> None:
+    data = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    words = {"type": "text", "text": '{"url": "http://example.com"}'}
+    assert ask("m", messages=[{"role": "user", "content": [words, data]}]).status_code == 200
+    assert ask("m", messages=[{"role": "user", "content": "the url is http://example.com"}]).status_code == 200
+
+
 def test_a_refused_key_gives_way_and_no_key_is_ever_told(running: Running, upstreams: Pair, ask: Ask) -> None:
     def refuse(model: str, head: bytes) -> list[bytes]:
         key = head.partition(b"Bearer ")[2].split(b"\r\n")[0]

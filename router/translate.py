@@ -5,7 +5,6 @@ exchanged and, for streams, `stream_options.include_usage` asked for. Elsewhere 
 canonical form, OpenAI's completions (providers/dialects), and on to chat where the provider has no completions.
 """
 
-import re
 from typing import Any, Final
 
 import msgspec
@@ -57,15 +56,15 @@ def url_in(call: Call) -> str | None:
     An id or a `data:` URL names nothing; anything else does, whatever its scheme.
     """
     for name in ("messages", "input"):
-        if name not in call.fields or not _MAY_NAME(bytes(call.fields[name])):
+        if name not in call.fields:
+            continue
+        text = bytes(call.fields[name])
+        if text.find(b"url") < 0 and text.find(b"\\u") < 0:  # a name may be written in escapes
             continue
         found = _url_below(spec.read_value(call.fields, name), name)
         if found is not None:
             return found
     return None
-
-
-_MAY_NAME: Final = re.compile(rb"url|\\\\u", re.IGNORECASE).search  # a key may be written in escapes
 
 
 def _url_below(value: Any, path: str) -> str | None:

@@ -6,13 +6,10 @@ Every answer is asked for twice, of the server itself and through the router, gr
 import asyncio
 import contextlib
 import json
-import os
 import signal
-import subprocess
+import sys
 import time
-import venv
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,94 +18,82 @@ import openai
 import pytest
 from huggingface_hub import InferenceClient
 
+from tests.backends.installed import Backend, installed, make, started
 from tests.running import KEY, Running, free_port, serving
 
 pytestmark = pytest.mark.backends
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-MODEL = "tiny/llama-chat"
-ROUTED = "meta-llama/Llama-3.1-8B-Instruct"
-SAY: list[Any] = [{"role": "user", "content": "How do I point a client at the router?"}]
+PACKAGES = ("transformers[serving]==5.23.0", "python-multipart")  # [serving] lacks the last
+
+MODEL = "tiny/llama-chat"  # as the server lists it, and as the router discovers it
+ROUTED = "meta-llama/Llama-3.1-8B-Instruct"  # as the configuration names it, and answers name it
+SECOND = "mistralai/Mistral-7B-Instruct-v0.3"  # whose first place is a port that nobody listens on
+ABSENT = "Qwen/Qwen3-8B"  # which the server has not
+
 GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 48, "seed": 1}
+SAY: list[Any] = [{"role": "user", "content": "How do I point a client at the router?"}]
+TURNS: list[Any] = [
+    {"role": "system", "content": "Be brief. Seulement en français, 日本語 oder 🦙."},
+    {"role": "user", "content": "hello\n\n\u2028there"},
+    {"role": "assistant", "content": "Hello! \\ \" '"},
+    {"role": "user", "content": "and\tnow?"},
+]
+LONG: list[Any] = [{"role": "user", "content": "one address in front of your own servers " * 50}]
+CONVERSATIONS = {"one turn": SAY, "turns in four scripts": TURNS, "a long prompt": LONG}
 
-
-@dataclass(frozen=True)
-class Backend:
-    base: str
-    process: subprocess.Popen[bytes]
-
-
-@pytest.fixture(scope="session")
-def backend_venv(venvs: Path) -> Path:
-    place = venvs / "backends"
-    if not (place / "whole").exists():
-        venv.create(place, with_pip=True)
-        pip = [str(place / "bin" / "python"), "-m", "pip", "install", "--quiet"]
-        # torch first and by itself, and named again: any other order takes the build for GPUs.
-        subprocess.run([*pip, "torch==2.13.0"], check=True)
-        wanted = ["torch==2.13.0", "transformers[serving]==5.23.0", "python-multipart"]  # [serving] lacks the last
-        subprocess.run([*pip, *wanted], check=True)
-        (place / "whole").touch()
-    return place
+Clients = tuple[openai.OpenAI, openai.OpenAI]  # to the server itself, and through the router
 
 
 @pytest.fixture(scope="session")
-def cache(backend_venv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def programs(venvs: Path) -> Path:
+    return installed(venvs / "transformers", PACKAGES)
+
+
+@pytest.fixture(scope="session")
+def cache(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("hub")
-    program = [backend_venv / "bin" / "python", HERE / "tiny_model.py", ROOT / "README.md", place]
-    command = [*map(str, program), MODEL]
-    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": ""})
+    make(programs, HERE / "tiny_model.py", ROOT / "README.md", place, MODEL)
     return place
 
 
-@contextlib.contextmanager
-def transformers_serve(backend_venv: Path, cache: Path, place: Path) -> Iterator[Backend]:
-    port = free_port()
-    env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(cache), "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
-    command = [str(backend_venv / "bin" / "transformers"), "serve", "--host", "127.0.0.1", "--port", str(port)]
-    with (place / "backend.log").open("wb") as log:
-        process = subprocess.Popen([*command, "--device", "cpu"], env=env, stdout=log, stderr=log)
-    backend = Backend(f"http://127.0.0.1:{port}", process)
-    try:
-        for _ in range(1200):
-            with contextlib.suppress(httpx2.TransportError):
-                if httpx2.get(backend.base + "/health").status_code == 200:
-                    break
-            assert process.poll() is None, (place / "backend.log").read_text()[-3000:]
-            time.sleep(0.1)
-        yield backend
-    finally:
-        process.kill()
-        process.wait()
+def transformers_serve(
+    programs: Path, cache: Path, place: Path, port: int
+) -> contextlib.AbstractContextManager[Backend]:
+    command: list[str | Path] = [programs / "transformers", "serve", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--device", "cpu"]
+    return started(command, port, place / "backend.log", {"HF_HUB_CACHE": str(cache)})
 
 
 @pytest.fixture(scope="module")
-def backend(backend_venv: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
-    with transformers_serve(backend_venv, cache, tmp_path_factory.mktemp("backend")) as backend:
+def backend(programs: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
+    with transformers_serve(programs, cache, tmp_path_factory.mktemp("backend"), free_port()) as backend:
         yield backend
 
 
-def config_of(backend: Backend) -> str:
+def config_of(port: int) -> str:
     return f"""
 virtual_keys: [{{name: alice, key: {KEY}}}]
 upstreams:
-  mine: {{provider: openai, base_url: "{backend.base}/v1", models: discover}}
+  mine: {{provider: openai, base_url: "http://127.0.0.1:{port}/v1", models: discover}}
+  dead: {{provider: openai, base_url: "http://127.0.0.1:{free_port()}/v1"}}
 models:
   {ROUTED}: {{echo_model: true, deployments: [{{upstream: mine, provider_id: {MODEL}}}]}}
+  {SECOND}: {{deployments: [{{upstream: dead}}, {{upstream: mine, provider_id: {MODEL}}}]}}
+  {ABSENT}: {{deployments: [{{upstream: mine}}]}}
 tables: []
 """
 
 
 @pytest.fixture(scope="module")
 def running(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with serving(config_of(backend), tmp_path_factory.mktemp("through")) as running:
+    with serving(config_of(port_of(backend)), tmp_path_factory.mktemp("through")) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def clients(backend: Backend, running: Running) -> Iterator[tuple[openai.OpenAI, openai.OpenAI]]:
-    """To the server itself, and through the router."""
+def clients(backend: Backend, running: Running) -> Iterator[Clients]:
     with (
         openai.OpenAI(base_url=backend.base + "/v1", api_key="none", max_retries=0) as direct,
         openai.OpenAI(base_url=running.base + "/v1", api_key=KEY, max_retries=0) as through,
@@ -116,83 +101,113 @@ def clients(backend: Backend, running: Running) -> Iterator[tuple[openai.OpenAI,
         yield direct, through
 
 
-def test_its_models_are_discovered(clients: tuple[openai.OpenAI, openai.OpenAI]) -> None:
+def port_of(backend: Backend) -> int:
+    return int(backend.base.rpartition(":")[2])
+
+
+def post(base: str, body: dict[str, Any], path: str = "/v1/chat/completions") -> httpx2.Response:
+    return httpx2.post(base + path, json=body, headers={"authorization": f"Bearer {KEY}"}, timeout=60)
+
+
+def test_its_models_are_discovered(clients: Clients) -> None:
     assert {MODEL, ROUTED} <= {each.id for each in clients[1].models.list()}
 
 
-@pytest.mark.parametrize("model", [MODEL, ROUTED])
-def test_a_chat_is_the_same_through_the_router(model: str, clients: tuple[openai.OpenAI, openai.OpenAI]) -> None:
-    direct = clients[0].chat.completions.create(model=MODEL, messages=SAY, **GREEDY)
-    through = clients[1].chat.completions.create(model=model, messages=SAY, **GREEDY)
+@pytest.mark.parametrize("model", [MODEL, ROUTED, SECOND])
+@pytest.mark.parametrize("messages", CONVERSATIONS.values(), ids=CONVERSATIONS)
+def test_a_chat_is_the_same_through_the_router(messages: list[Any], model: str, clients: Clients) -> None:
+    direct = clients[0].chat.completions.create(model=MODEL, messages=messages, **GREEDY)
+    through = clients[1].chat.completions.create(model=model, messages=messages, **GREEDY)
     assert direct.choices[0].message.content == through.choices[0].message.content
     assert len(direct.choices[0].message.content or "") > 20
     assert direct.choices[0].finish_reason == through.choices[0].finish_reason
-    assert direct.usage == through.usage
-    if model == ROUTED:
-        assert through.model == ROUTED  # echo_model
+    assert direct.usage == through.usage and direct.usage is not None
+    assert through.model == (ROUTED if model == ROUTED else direct.model)  # echo_model
 
 
-@pytest.mark.parametrize("model", [MODEL, ROUTED])
-def test_a_streamed_chat_is_the_same_token_for_token(model: str, clients: tuple[openai.OpenAI, openai.OpenAI]) -> None:
-    def tokens(client: openai.OpenAI, model: str) -> list[tuple[str | None, str | None]]:
-        stream = client.chat.completions.create(model=model, messages=SAY, stream=True, **GREEDY)
-        return [(each.choices[0].delta.content, each.choices[0].finish_reason) for each in stream]
+@pytest.mark.parametrize("model", [MODEL, ROUTED, SECOND])
+@pytest.mark.parametrize("messages", CONVERSATIONS.values(), ids=CONVERSATIONS)
+def test_a_streamed_chat_is_the_same_token_for_token(messages: list[Any], model: str, clients: Clients) -> None:
+    def tokens(client: openai.OpenAI, model: str) -> list[tuple[Any, ...]]:
+        stream = client.chat.completions.create(model=model, messages=messages, stream=True, **GREEDY)
+        return [(each.choices[0].delta.content, each.choices[0].finish_reason, each.usage) for each in stream]
 
     direct = tokens(clients[0], MODEL)
     assert direct == tokens(clients[1], model)
-    assert len([text for text, _ in direct if text]) > 10
+    assert len([text for text, *_ in direct if text]) > 10
+    whole = clients[0].chat.completions.create(model=MODEL, messages=messages, **GREEDY)
+    assert "".join(text or "" for text, *_ in direct) == whole.choices[0].message.content
 
 
-def test_a_stream_is_the_same_event_for_event(backend: Backend, running: Running) -> None:
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [("/v1/chat/completions", {"messages": SAY}), ("/v1/completions", {"prompt": "The router"})],
+    ids=["chat", "completions"],
+)
+def test_a_stream_is_the_same_event_for_event(
+    path: str, asked: dict[str, Any], backend: Backend, running: Running
+) -> None:
     """But for what differs between any two calls: ids and times. And the `[DONE]` that this server leaves out."""
 
     def events(base: str) -> list[Any]:
-        body = {"model": MODEL, "messages": SAY, "stream": True, **GREEDY}
-        headers = {"authorization": f"Bearer {KEY}"}
-        with httpx2.stream("POST", f"{base}/v1/chat/completions", json=body, headers=headers, timeout=60) as answer:
-            assert answer.status_code == 200
-            said = answer.read().decode().split("\n\n")
-        found = [json.loads(each.removeprefix("data: ")) for each in said if each and "[DONE]" not in each]
-        assert ("data: [DONE]" in said) == (base == running.base)
+        answer = post(base, {"model": MODEL, "stream": True, **asked, **GREEDY}, path)
+        assert answer.status_code == 200 and answer.headers["content-type"].startswith("text/event-stream")
+        said = answer.text.split("\n\n")
+        assert said.pop() == ""
+        if base == running.base:
+            assert said.pop() == "data: [DONE]"
+        found = [json.loads(each.removeprefix("data: ")) for each in said]
         return [{name: value for name, value in each.items() if name not in ("id", "created")} for each in found]
 
-    assert events(backend.base) == events(running.base)
+    direct = events(backend.base)
+    assert direct == events(running.base) and len(direct) > 10
 
 
-def test_completions_and_hugging_faces_text_generation_are_the_same(
-    clients: tuple[openai.OpenAI, openai.OpenAI], running: Running
-) -> None:
+def test_completions_and_hugging_faces_text_generation_are_the_same(clients: Clients, running: Running) -> None:
     prompt = "The router"
-    direct = clients[0].completions.create(model=MODEL, prompt=prompt, **GREEDY).choices[0]
-    through = clients[1].completions.create(model=MODEL, prompt=prompt, **GREEDY).choices[0]
-    assert (direct.text, direct.finish_reason) == (through.text, through.finish_reason)
+    direct = clients[0].completions.create(model=MODEL, prompt=prompt, **GREEDY)
+    through = clients[1].completions.create(model=MODEL, prompt=prompt, **GREEDY)
+    assert (direct.choices, direct.usage) == (through.choices, through.usage)
+    text = direct.choices[0].text
+    pieces = [
+        each.choices[0].text
+        for each in clients[0].completions.create(model=MODEL, prompt=prompt, stream=True, **GREEDY)
+        if each.choices[0].text
+    ]
     client = InferenceClient(model=f"{running.base}/models/{MODEL}", token=KEY)
     options: dict[str, Any] = {"max_new_tokens": 48, "seed": 1, "return_full_text": False, "do_sample": False}
-    assert client.text_generation(prompt, **options) == direct.text
-    assert "".join(client.text_generation(prompt, stream=True, **options)) == direct.text
+    assert client.text_generation(prompt, **options) == text
+    assert [each for each in client.text_generation(prompt, stream=True, **options) if each] == pieces
     detailed = client.text_generation(prompt, details=True, **options)
-    assert detailed.generated_text == direct.text and detailed.details is not None
-    whole = client.text_generation(prompt, **{**options, "return_full_text": True})
-    assert whole == prompt + direct.text
+    assert detailed.generated_text == text and detailed.details is not None
+    assert direct.usage is not None and detailed.details.generated_tokens == direct.usage.completion_tokens
+    assert client.text_generation(prompt, **{**options, "return_full_text": True}) == prompt + text
+    parameters = {name: value for name, value in options.items() if name != "return_full_text"}
+    raw = post(running.base, {"inputs": prompt, "parameters": parameters}, f"/models/{ROUTED}")
+    assert raw.json() == [{"generated_text": prompt + text}]
 
 
-def test_inference_client_chats(clients: tuple[openai.OpenAI, openai.OpenAI], running: Running) -> None:
-    direct = clients[0].chat.completions.create(model=MODEL, messages=SAY, **GREEDY).choices[0].message.content
+def test_inference_client_chats(clients: Clients, running: Running) -> None:
+    direct = clients[0].chat.completions.create(model=MODEL, messages=SAY, **GREEDY)
+    said = direct.choices[0].message.content
     client = InferenceClient(base_url=running.base + "/v1", api_key=KEY)
     asked: dict[str, Any] = {"model": ROUTED, "max_tokens": 48, "temperature": 0, "seed": 1}
-    assert client.chat_completion(SAY, **asked).choices[0].message.content == direct
+    whole = client.chat_completion(SAY, **asked)
+    assert (whole.choices[0].message.content, whole.choices[0].finish_reason) == (said, direct.choices[0].finish_reason)
+    assert direct.usage is not None and whole.usage.total_tokens == direct.usage.total_tokens
     streamed = client.chat_completion(SAY, stream=True, **asked)
-    assert "".join(each.choices[0].delta.content or "" for each in streamed) == direct
+    assert "".join(each.choices[0].delta.content or "" for each in streamed) == said
 
 
-def test_responses_answer_whole_though_this_server_streams_unless_told(
-    clients: tuple[openai.OpenAI, openai.OpenAI],
-) -> None:
-    said = clients[1].responses.create(model=MODEL, input="hello", max_output_tokens=16, temperature=0)
-    assert said.status in ("completed", "incomplete") and said.output_text
+def test_responses_answer_whole_though_this_server_streams_unless_told(clients: Clients) -> None:
+    asked: dict[str, Any] = {"model": MODEL, "input": "hello", "max_output_tokens": 16, "temperature": 0}
+    direct = clients[0].responses.create(stream=False, **asked)
+    said = clients[1].responses.create(**asked)
+    assert said.status in ("completed", "incomplete")
+    assert said.output_text == direct.output_text != ""
 
 
-def test_eight_streams_at_once_are_each_whole(clients: tuple[openai.OpenAI, openai.OpenAI], running: Running) -> None:
+def test_eight_streams_at_once_are_each_whole(clients: Clients, running: Running) -> None:
     direct = clients[0].chat.completions.create(model=MODEL, messages=SAY, **GREEDY).choices[0].message.content
 
     async def eight() -> list[str]:
@@ -207,18 +222,89 @@ def test_eight_streams_at_once_are_each_whole(clients: tuple[openai.OpenAI, open
     assert asyncio.run(eight()) == [direct] * 8
 
 
-def test_a_server_that_is_killed_in_a_stream_ends_it_with_one_error(
-    backend_venv: Path, cache: Path, tmp_path: Path
+def test_what_it_refuses_is_told_in_the_callers_own_errors(clients: Clients) -> None:
+    """It says 422 with FastAPI's `detail`, and for a model that it has not, 500 with two words of plain text."""
+    asked: dict[str, Any] = {"messages": SAY, **GREEDY}
+    with pytest.raises(openai.UnprocessableEntityError, match="unheard_of"):
+        clients[1].chat.completions.create(model=MODEL, extra_body={"unheard_of": 1}, **asked)
+    with pytest.raises(openai.InternalServerError, match=f"upstream of '{ABSENT}' answered 500") as told:
+        clients[1].chat.completions.create(model=ABSENT, stream=True, **asked)
+    assert isinstance(told.value.body, dict) and told.value.body["attempts"][0]["deployment"] == f"mine/{ABSENT}"
+    with pytest.raises(openai.NotFoundError):
+        clients[1].chat.completions.create(model="nobody/has-this", **asked)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the seconds that a process worked are read from /proc")
+def test_a_caller_who_leaves_a_stream_stops_the_work_in_the_server(
+    backend: Backend, running: Running, clients: Clients
 ) -> None:
-    with transformers_serve(backend_venv, cache, tmp_path) as backend, serving(config_of(backend), tmp_path) as running:
-        body = {"model": MODEL, "messages": SAY, "stream": True, "max_tokens": 800, "temperature": 0}
-        url, headers = running.base + "/v1/chat/completions", {"authorization": f"Bearer {KEY}"}
-        said = ""
-        with httpx2.stream("POST", url, json=body, headers=headers, timeout=60) as answer:
-            for piece in answer.iter_text():
-                said += piece
-                if said.count("data:") > 3:
-                    backend.process.send_signal(signal.SIGKILL)
-        assert said.count('"error"') == 1 and said.rstrip().endswith("}") and "[DONE]" not in said
-        after = httpx2.post(url, json={"model": MODEL, "messages": SAY}, headers=headers, timeout=60)
-        assert after.status_code in (502, 503, 504) and after.json()["error"]["message"]
+    direct = clients[0].chat.completions.create(model=MODEL, messages=SAY, **GREEDY).choices[0].message.content
+
+    def ticks() -> int:
+        after_name = Path(f"/proc/{backend.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return int(after_name[11]) + int(after_name[12])  # user's and system's: hundredths of a second
+
+    body = {"model": MODEL, "messages": SAY, "stream": True, "max_tokens": 900, "temperature": 0}  # two seconds
+    headers = {"authorization": f"Bearer {KEY}", "x-request-id": "leaves-early"}
+    with httpx2.stream("POST", f"{running.base}/v1/chat/completions", json=body, headers=headers, timeout=60) as answer:
+        next(answer.iter_lines())
+    time.sleep(0.3)
+    before = ticks()
+    time.sleep(0.5)
+    assert ticks() - before < 15  # of about 50
+    left = [each for each in running.records(1) if each["id"] == "leaves-early"]
+    assert [each["outcome"] for each in left] == ["client_gone"]
+    again = clients[1].chat.completions.create(model=MODEL, messages=SAY, **GREEDY)
+    assert again.choices[0].message.content == direct
+
+
+def test_a_server_may_start_after_the_router_and_come_back_after_its_death(
+    programs: Path, cache: Path, tmp_path: Path
+) -> None:
+    """Nobody restarts the router: it says so while the server is away, and answers once it is there."""
+    port = free_port()
+    asked = {"model": ROUTED, "messages": SAY, **GREEDY}
+    with serving(config_of(port), tmp_path) as running:
+        refused_twice(running, asked)
+        with transformers_serve(programs, cache, tmp_path, port) as backend:
+            said = answered(running, asked)
+            assert said == post(backend.base, {**asked, "model": MODEL}).json()["choices"][0]["message"]["content"]
+            broken = stream_until_killed(running, backend)
+            assert broken.count('"error"') == 1 and "[DONE]" not in broken
+            last = broken.rstrip("\n").rpartition("\n\n")[2]
+            assert json.loads(last.removeprefix("data: "))["error"]["message"]
+            refused_twice(running, asked)
+        with transformers_serve(programs, cache, tmp_path, port):
+            assert answered(running, asked) == said
+
+
+def refused_twice(running: Running, asked: dict[str, Any]) -> None:
+    for stream in (False, True):
+        answer = post(running.base, {**asked, "stream": stream})
+        assert answer.status_code in (502, 503), answer.text
+        assert answer.headers["content-type"].startswith("application/json")
+        assert ROUTED in answer.json()["error"]["message"]
+
+
+def answered(running: Running, asked: dict[str, Any]) -> str:
+    """Within the seconds for which a place that failed is left alone."""
+    for _ in range(150):
+        answer = post(running.base, asked)
+        if answer.status_code == 200:
+            text: str = answer.json()["choices"][0]["message"]["content"]
+            return text
+        time.sleep(0.1)
+    raise AssertionError(answer.text)
+
+
+def stream_until_killed(running: Running, backend: Backend) -> str:
+    body = {"model": ROUTED, "messages": SAY, "stream": True, "max_tokens": 900, "temperature": 0}
+    url, headers = running.base + "/v1/chat/completions", {"authorization": f"Bearer {KEY}"}
+    said = ""
+    with httpx2.stream("POST", url, json=body, headers=headers, timeout=60) as answer:
+        assert answer.status_code == 200
+        for piece in answer.iter_text():
+            said += piece
+            if said.count("data:") > 3:
+                backend.process.send_signal(signal.SIGKILL)
+    return said

@@ -6,6 +6,7 @@ Every answer is asked for twice, of the server itself and through the router, gr
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
 import time
@@ -33,6 +34,7 @@ SECOND = "mistralai/Mistral-7B-Instruct-v0.3"  # whose first place is a port tha
 ABSENT = "Qwen/Qwen3-8B"  # which the server has not
 
 GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 48, "seed": 1}
+ENDLESS: dict[str, Any] = {"generation_config": '{"min_new_tokens": 3500, "max_new_tokens": 3500}'}  # its own option
 SAY: list[Any] = [{"role": "user", "content": "How do I point a client at the router?"}]
 TURNS: list[Any] = [
     {"role": "system", "content": "Be brief. Seulement en français, 日本語 oder 🦙."},
@@ -129,7 +131,8 @@ def test_a_chat_is_the_same_through_the_router(messages: list[Any], model: str, 
 @pytest.mark.parametrize("messages", CONVERSATIONS.values(), ids=CONVERSATIONS)
 def test_a_streamed_chat_is_the_same_token_for_token(messages: list[Any], model: str, clients: Clients) -> None:
     def tokens(client: openai.OpenAI, model: str) -> list[tuple[Any, ...]]:
-        stream = client.chat.completions.create(model=model, messages=messages, stream=True, **GREEDY)
+        stream = list(client.chat.completions.create(model=model, messages=messages, stream=True, **GREEDY))
+        assert model != ROUTED or {each.model for each in stream} == {ROUTED}  # echo_model
         return [(each.choices[0].delta.content, each.choices[0].finish_reason, each.usage) for each in stream]
 
     direct = tokens(clients[0], MODEL)
@@ -240,22 +243,35 @@ def test_a_caller_who_leaves_a_stream_stops_the_work_in_the_server(
 ) -> None:
     direct = clients[0].chat.completions.create(model=MODEL, messages=SAY, **GREEDY).choices[0].message.content
 
-    def ticks() -> int:
+    def worked() -> float:
         after_name = Path(f"/proc/{backend.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return int(after_name[11]) + int(after_name[12])  # user's and system's: hundredths of a second
+        return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")  # user's and system's
 
-    body = {"model": MODEL, "messages": SAY, "stream": True, "max_tokens": 900, "temperature": 0}  # two seconds
+    body = {"model": MODEL, "messages": SAY, "stream": True, "temperature": 0, **ENDLESS}
     headers = {"authorization": f"Bearer {KEY}", "x-request-id": "leaves-early"}
+    before = worked()
     with httpx2.stream("POST", f"{running.base}/v1/chat/completions", json=body, headers=headers, timeout=60) as answer:
-        next(answer.iter_lines())
-    time.sleep(0.3)
-    before = ticks()
-    time.sleep(0.5)
-    assert ticks() - before < 15  # of about 50
-    left = [each for each in running.records(1) if each["id"] == "leaves-early"]
-    assert [each["outcome"] for each in left] == ["client_gone"]
+        lines = answer.iter_lines()
+        for _ in range(40):  # it is well under way
+            next(lines)
+    busy = True
+    while busy:
+        seen = worked()
+        time.sleep(0.3)
+        busy = worked() - seen > 0.05
+    assert worked() - before < 2  # seconds, of about nine
+    assert recorded(running, "leaves-early")["outcome"] == "client_gone"
     again = clients[1].chat.completions.create(model=MODEL, messages=SAY, **GREEDY)
     assert again.choices[0].message.content == direct
+
+
+def recorded(running: Running, request_id: str) -> dict[str, object]:
+    for _ in range(100):
+        for each in running.records(0):
+            if each["id"] == request_id:
+                return each
+        time.sleep(0.05)
+    raise AssertionError(f"no record of {request_id}")
 
 
 def test_a_server_may_start_after_the_router_and_come_back_after_its_death(
@@ -298,7 +314,7 @@ def answered(running: Running, asked: dict[str, Any]) -> str:
 
 
 def stream_until_killed(running: Running, backend: Backend) -> str:
-    body = {"model": ROUTED, "messages": SAY, "stream": True, "max_tokens": 900, "temperature": 0}
+    body = {"model": ROUTED, "messages": SAY, "stream": True, "temperature": 0, **ENDLESS}
     url, headers = running.base + "/v1/chat/completions", {"authorization": f"Bearer {KEY}"}
     said = ""
     with httpx2.stream("POST", url, json=body, headers=headers, timeout=60) as answer:

@@ -34,7 +34,7 @@ def tokenizer_of(text: str) -> PreTrainedTokenizerFast:
         text.splitlines(), trainers.BpeTrainer(vocab_size=1024, special_tokens=SPECIAL, initial_alphabet=alphabet)
     )
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=made, bos_token=SPECIAL[0], eos_token=SPECIAL[2], pad_token=SPECIAL[0], model_max_length=1024
+        tokenizer_object=made, bos_token=SPECIAL[0], eos_token=SPECIAL[2], pad_token=SPECIAL[0], model_max_length=4096
     )
     tokenizer.chat_template = TEMPLATE
     return tokenizer
@@ -52,7 +52,7 @@ def main(text: str, cache: Path, model_id: str) -> None:
             num_hidden_layers=2,
             num_attention_heads=4,
             num_key_value_heads=2,
-            max_position_embeddings=1024,
+            max_position_embeddings=4096,
             bos_token_id=0,
             eos_token_id=2,
             pad_token_id=0,

@@ -39,6 +39,8 @@ def prepare(call: Call, candidate: Candidate) -> Prepared:
         fields = spec.without(fields, *_OURS)
     elif call.named or candidate.deployment.provider_id != call.model:
         fields = {**fields, "model": raw(candidate.deployment.provider_id)}
+    if "suffix" in fields:
+        fields = _filled_in(fields, candidate)
     if endpoint.task == spec.RESPONSES and "stream" not in fields:
         fields = {**fields, "stream": raw(False)}  # transformers serve streams unless it is told not to
     if candidate.adapter.adapt is not None:
@@ -79,6 +81,14 @@ def _url_below(value: Any, path: str) -> str | None:
     return next((found for each, place in below if (found := _url_below(each, place)) is not None), None)
 
 
+def _filled_in(fields: Fields, candidate: Candidate) -> Fields:
+    """`prompt` and `suffix` → one prompt in the model's own marks, where the deployment says what those are."""
+    fim, before, after = candidate.deployment.fim, spec.value_of(fields, "prompt"), spec.value_of(fields, "suffix")
+    if fim is None or not after or not (isinstance(before, str) and isinstance(after, str)):
+        return fields
+    return {**spec.without(fields, "suffix"), "prompt": raw(fim.prompt(before, after))}
+
+
 def _asking_usage(fields: Fields) -> Fields:
     options = spec.value_of(fields, "stream_options")
     return {**fields, "stream_options": raw({**(options if isinstance(options, dict) else {}), "include_usage": True})}
@@ -96,6 +106,8 @@ def _cross(call: Call, candidate: Candidate) -> Prepared:
         body = openai.chat_of(body)
     body = {**body, "model": candidate.deployment.provider_id, "stream": call.stream}
     fields = {name: raw(value) for name, value in body.items()}
+    if "suffix" in fields:
+        fields = _filled_in(fields, candidate)
     if candidate.adapter.adapt is not None:
         fields = candidate.adapter.adapt(fields)
     asked = call.stream and not call.wants_usage and candidate.provider.usage_option

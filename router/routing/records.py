@@ -23,6 +23,14 @@ SERVES: Final[Mapping[Task, frozenset[Task]]] = {  # a row's task → the tasks 
 }
 
 
+class FimSettings(Settings):
+    """The marks that a code model was trained to fill in the middle with."""
+
+    prefix: str
+    suffix: str
+    middle: str
+
+
 class DeploymentSettings(Settings):
     """One upstream of a route, and the id under which it knows the model."""
 
@@ -30,6 +38,7 @@ class DeploymentSettings(Settings):
     provider_id: str = ""  # empty: the table's, else the model's own id
     weight: float = Field(default=1.0, gt=0)
     context: int | None = Field(default=None, gt=0)  # tokens
+    fim: FimSettings | None = None  # for a server that takes no `suffix` of its own
 
 
 class RouteSettings(Settings):
@@ -42,6 +51,17 @@ class RouteSettings(Settings):
     echo_model: bool = False  # answers carry the id that the caller wrote instead of the provider's
 
 
+class Fim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The marks of `FimSettings`, as a row has them."""
+
+    prefix: str
+    suffix: str
+    middle: str
+
+    def prompt(self, before: str, after: str) -> str:
+        return f"{self.prefix}{before}{self.suffix}{after}{self.middle}"
+
+
 class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One line of a provider's table (DECISIONS, "Tables"). Prices: USD per million tokens or unit; None: unknown."""
 
@@ -52,7 +72,7 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     adapter: str | None = None
     adapter_weights: str | None = None
     can: frozenset[str] = frozenset()
-    fim: dict[str, str] | None = None
+    fim: Fim | None = None
     price: dict[str, float | None] = {}
 
 
@@ -77,6 +97,7 @@ class Deployment:
     row: Row
     weight: float = 1.0
     context: int | None = None
+    fim: Fim | None = None
 
     name: str = field(init=False, default="")  # upstream/provider_id, as logs and errors write it
 

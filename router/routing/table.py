@@ -15,6 +15,7 @@ from router.routing.records import (
     Candidate,
     Deployment,
     Drop,
+    Fim,
     Found,
     Place,
     Plan,
@@ -112,7 +113,7 @@ class Table:
         for place in sorted(self.places.values(), key=lambda each: not each.local):
             row = self.rows.get(place.name, {}).get(model)
             if row is not None:
-                found.append(Deployment(place.name, row.id, row, context=row.context))
+                found.append(Deployment(place.name, row.id, row, context=row.context, fim=row.fim))
             elif model in self.discovered.get(place.name, ()):
                 found.append(Deployment(place.name, model, Row(model)))
         return tuple(found)
@@ -142,7 +143,8 @@ class Table:
         if deployment.provider_id:
             return deployment
         row = self.rows.get(deployment.upstream, {}).get(model) or Row(model)
-        return replace(deployment, provider_id=row.id, row=row, context=deployment.context or row.context)
+        context, fim = deployment.context or row.context, deployment.fim or row.fim
+        return replace(deployment, provider_id=row.id, row=row, context=context, fim=fim)
 
     def _candidates(self, route: Route, task: Task, dialect: str) -> Found:
         candidates: list[Candidate] = []
@@ -212,6 +214,7 @@ def _route(bare: Table, model: str, settings: RouteSettings) -> Route:
     deployments: list[Deployment] = []
     for each in settings.deployments:
         row = bare.rows.get(each.upstream, {}).get(model) or Row(each.provider_id or model)
-        made = Deployment(each.upstream, each.provider_id, row, each.weight, each.context)
+        fim = Fim(**each.fim.model_dump()) if each.fim is not None else row.fim
+        made = Deployment(each.upstream, each.provider_id, row, each.weight, each.context, fim)
         deployments.append(made if "*" in model else bare._filled(made, model))
     return Route(model, tuple(deployments), settings.policy, settings.task, settings.echo_model)

@@ -45,6 +45,7 @@ models:
   pair: {{deployments: [{{upstream: one, provider_id: first}}, {{upstream: two, provider_id: second}}]}}
   gone: {{deployments: [{{upstream: nobody, provider_id: x}}, {{upstream: two, provider_id: second}}]}}
   dead: {{deployments: [{{upstream: nobody, provider_id: x}}]}}
+  coder: {{deployments: [{{upstream: two, provider_id: up, fim: {{prefix: <PRE>, suffix: <SUF>, middle: <MID>}}}}]}}
   echoed: {{echo_model: true, deployments: [{{upstream: two, provider_id: up}}]}}
 """
     with serving(config, tmp_path_factory.mktemp("flows")) as running:
@@ -100,6 +101,34 @@ def test_a_stream_that_is_cut_ends_in_one_error_and_never_in_done(ask: Ask, upst
     assert content.startswith(half)
     rest = content[len(half) :]
     assert rest.count(b'"error"') == 1 and b"[DONE]" not in content and b"finish_reason" not in rest
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/fim/completions", "/models/coder/v1/completions"])
+@pytest.mark.parametrize(
+    ("asked", "goes_up"),
+    [
+        ({"prompt": "def f(", "suffix": "): pass"}, {"prompt": "<PRE>def f(<SUF>): pass<MID>"}),
+        ({"prompt": "", "suffix": "\u2028"}, {"prompt": "<PRE><SUF>\u2028<MID>"}),
+        ({"prompt": "def f(", "suffix": ""}, {"prompt": "def f(", "suffix": ""}),
+        ({"prompt": ["a", "b"], "suffix": "c"}, {"prompt": ["a", "b"], "suffix": "c"}),
+    ],
+)
+def test_a_suffix_goes_up_in_the_models_own_marks(
+    ask: Ask, running: Running, upstreams: Pair, path: str, asked: dict[str, object], goes_up: dict[str, object]
+) -> None:
+    headers = {"authorization": f"Bearer {KEY}"}
+    assert httpx2.post(running.base + path, json={"model": "coder", **asked}, headers=headers).status_code == 200
+    assert json.loads(upstreams[1].seen[-1][1]) == {"model": "up", **goes_up}
+
+
+def test_ollamas_suffix_goes_up_in_the_models_own_marks(ask: Ask, running: Running, upstreams: Pair) -> None:
+    text = {"id": "c", "model": "up", "choices": [{"index": 0, "text": "x", "finish_reason": "stop"}]}
+    upstreams[1].answer = lambda model, head: [full(200, json.dumps(text).encode())]
+    body = {"model": "coder", "prompt": "def f(", "suffix": "): pass", "stream": False}
+    answer = httpx2.post(running.base + "/api/generate", json=body, headers={"authorization": f"Bearer {KEY}"})
+    assert answer.json()["response"] == "x"
+    sent = json.loads(upstreams[1].seen[-1][1])
+    assert sent["prompt"] == "<PRE>def f(<SUF>): pass<MID>" and "suffix" not in sent
 
 
 def test_model_is_exchanged_on_the_way_up_and_on_the_way_back_only_where_the_route_says(

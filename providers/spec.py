@@ -80,6 +80,7 @@ class Provider:
     usage_option: bool = True  # streams carry usage when stream_options.include_usage asks for it
     needs_key: bool = True
     origins: tuple[str, ...] = ()
+    prefills: bool = False  # a chat that ends in an assistant's message is written on in it, whatever the model
 
     def tasks(self) -> frozenset[Task]:
         return frozenset(task for task, _ in self.adapters)

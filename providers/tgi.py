@@ -85,4 +85,5 @@ PROVIDER = Provider(
     },
     models_path="/v1/models",
     needs_key=False,
+    prefills=True,
 )

@@ -1,7 +1,8 @@
 """The composition root: a loaded configuration → parts → an ASGI app, opened and closed by its lifespan.
 
 Requests for models take the short way: found by path before Starlette is entered. Everything else is ordinary routes.
-`/metrics` answers loopback callers and bearers of the admin key and is a 404 to everyone else (DECISIONS, "Loopback").
+The file is read again on SIGHUP, when it or a table changes, and on `POST /admin/reload`: checked whole and swapped at
+once, or refused, and the old one goes on.
 """
 
 import asyncio
@@ -18,28 +19,25 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-import providers
 from providers import spec
 from providers.dialects import DIALECTS
 from providers.spec import Dialect, Fault
-from router import catalog_view, config, endpoints, live
-from router.attempts import Walker
+from router import catalog_view, config, endpoints, live, watch
 from router.caller import AsgiCaller, Caller
-from router.config import Loaded
+from router.config import ConfigFaults, Loaded
 from router.errors import Refused, not_found
 from router.health import Resting
-from router.keys import Identity, KeyPool, Keyring
-from router.live import Live
-from router.metrics import Metrics, exposition
+from router.keys import Identity, Keyring
+from router.metrics import Metrics
+from router.operators import Operators
 from router.outgoing import Upstream
-from router.pipeline import Pipeline
+from router.parts import Lasting, Parts
 from router.recorder import Recorder
 from router.sandbox import Sandbox
-from router.secrets import Scrubber
 from router.siblings import Siblings
 
-_LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
-_FORWARDED: Final = frozenset({b"forwarded", b"via", b"origin"})
+# Settings of `server` that a reload cannot change.
+_AT_START: Final = ("host", "port", "workers", "tls", "drain", "drain_delay")
 
 Scope = Any
 Receive = Callable[[], Awaitable[Any]]
@@ -55,30 +53,30 @@ class Turn(Caller, Protocol):
 
 
 class Router:
-    """The ASGI app. `drain` turns readiness to 503; what runs goes on."""
+    """The ASGI app. `drain` turns readiness to 503; what runs goes on. `again` reads the configuration anew."""
 
-    def __init__(self, loaded: Loaded, siblings: Siblings | None = None) -> None:
+    def __init__(
+        self, loaded: Loaded, siblings: Siblings | None = None, again: Callable[[], Loaded] | None = None
+    ) -> None:
+        self.version = version()
+        self.draining = False
+        self.generation = 1
         self._loaded = loaded
+        self._again = again or (lambda: config.load(loaded.path, os.environ))
         self._siblings = siblings or Siblings(None, 0, 1)
-        self._draining = False
-        self._generation = 1
-        settings = loaded.config
+        log = sys.stdout.buffer if loaded.config.telemetry.log == "json" else None
         self._metrics = Metrics()
-        self._resting = Resting()
-        self._keyring = Keyring(settings.auth, settings.plans, settings.virtual_keys)
-        log = sys.stdout.buffer if settings.telemetry.log == "json" else None
-        self._scrubber = Scrubber(config.secrets_of(settings))
         self._recorder = Recorder(self._metrics, log)
-        self._pipeline: Pipeline | None = None
-        self._upstreams: dict[str, Upstream] = {}
+        self._resting = Resting(loaded.config.rest)
+        self._sandbox: Sandbox | None = None
+        self._parts: Parts | None = None
+        self._reloading = asyncio.Lock()
+        self._background: set[asyncio.Task[object]] = set()
+        operators = self._operators = Operators(self, self._recorder, self._siblings, _unknown)
+        errors: Any = {404: _unknown_path, 405: _wrong_method}
         self._starlette = Starlette(
             routes=[
-                Route("/health", self._health),
-                Route("/health/liveness", self._alive),
-                Route("/healthz", self._alive),
-                Route("/health/readiness", self._ready),
-                Route("/readyz", self._ready),
-                Route("/metrics", self._show_metrics),
+                *operators.routes(),
                 Route("/v1/models", self._models),
                 Route("/v1/models/{id:path}", self._model),
                 Route("/models/{id:path}", self._below),
@@ -87,26 +85,18 @@ class Router:
                 Route("/v1/messages", self._not_here, methods=["GET", "POST"]),
                 Route("/", self._root),
             ],
-            exception_handlers={404: _unknown_path, 405: _wrong_method},
+            exception_handlers=errors,
             lifespan=self._lifespan,
         )
-        self.operators = Starlette(  # on a port of their own, that only they can reach
-            routes=[
-                Route("/health", self._health),
-                Route("/health/liveness", self._alive),
-                Route("/health/readiness", self._ready),
-                Route("/metrics", self._metrics_now),
-            ],
-            exception_handlers={404: _unknown_path, 405: _wrong_method},
-        )
+        self.operators = Starlette(routes=operators.own_routes(), exception_handlers=errors)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST":
             found = endpoints.find(scope["path"])
-            if found is not None and self._pipeline is not None:
+            if found is not None and self._parts is not None:
                 caller = AsgiCaller(scope, receive, send)
                 try:
-                    await self._pipeline.serve(caller, *found)
+                    await self._parts.pipeline.serve(caller, *found)
                 finally:
                     caller.close()
                 return
@@ -114,13 +104,13 @@ class Router:
 
     def short_way(self, turn: Turn) -> Awaitable[None] | None:
         """What our own server asks first: requests for models need no ASGI."""
-        if turn.method != b"POST" or self._pipeline is None:
+        if turn.method != b"POST" or self._parts is None:
             return None
         found = endpoints.find(turn.path())
-        return None if found is None else self._pipeline.serve(turn, *found)
+        return None if found is None else self._parts.pipeline.serve(turn, *found)
 
     def drain(self) -> None:
-        self._draining = True
+        self.draining = True
 
     def lifespan(self) -> contextlib.AbstractAsyncContextManager[None]:
         """Opened and closed, for who serves it without a server."""
@@ -129,108 +119,113 @@ class Router:
     @property
     def upstreams(self) -> Mapping[str, Upstream]:
         """By name, once it is open."""
-        return self._upstreams
+        return self._parts.upstreams if self._parts is not None else {}
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        settings = self._loaded.config
-        async with contextlib.AsyncExitStack() as stack:
-            sandbox: Sandbox | None = None
-            upstreams: dict[str, Upstream] = {}
-            for name, each in settings.upstreams.items():
-                provider = providers.find(each.provider)
-                assert provider is not None, "checked at load"
-                base_url = each.base_url or provider.base_url or ""
-                if provider.name == "sandbox" and not base_url:
-                    if sandbox is None:
-                        sandbox = Sandbox()
-                        await sandbox.open()
-                        stack.push_async_callback(sandbox.close)
-                    base_url = sandbox.base_url
-                upstreams[name] = Upstream(
-                    name, provider, each, KeyPool(name, tuple(each.keys), self._resting), base_url
-                )
-                stack.push_async_callback(upstreams[name].pool.close)
-            pipeline = Pipeline(
-                table=config.table_of(self._loaded),
-                keyring=self._keyring,
-                walker=Walker(upstreams, self._resting, settings.retry, self._scrubber),
-                recorder=self._recorder,
-                resting=self._resting,
-                max_body=settings.server.max_body,
-                max_upload=settings.server.max_upload,
-                default_models=settings.default_models,
-                scrubber=self._scrubber,
-            )
-
-            def swap(table: Any) -> None:
-                pipeline.table = table
-
-            following = Live(upstreams, lambda: pipeline.table, swap)
-            pipeline.table = pipeline.table.with_live(pipeline.table.discovered, following.silent())
-            self._upstreams = upstreams
-            pipeline.open()
-            self._pipeline = pipeline
-            self._recorder.open()
-            stack.callback(self._recorder.close)
-            await self._siblings.open(lambda _: self._snapshot())
-            stack.push_async_callback(following.close)
-            await following.open()
+        self._recorder.open()
+        self._parts = await self._make(self._loaded, None)
+        await self._siblings.open(self._told)
+        self._in_background(watch.follow(self._files, self.reload))
+        try:
             yield
+        finally:
+            for task in self._background:
+                task.cancel()
+            await asyncio.gather(*self._background, return_exceptions=True)
             await self._siblings.close()
+            await self._parts.close()
+            if self._sandbox is not None:
+                await self._sandbox.close()
+            self._recorder.close()
 
-    # Operators
+    async def _make(self, loaded: Loaded, before: Parts | None) -> Parts:
+        named = any(each.provider == "sandbox" and not each.base_url for each in loaded.config.upstreams.values())
+        if named and self._sandbox is None:
+            self._sandbox = Sandbox()
+            await self._sandbox.open()
+        lasting = Lasting(self._metrics, self._recorder, self._resting)
+        parts = Parts(loaded, lasting, self._sandbox.base_url if self._sandbox else "", before)
+        await parts.open()
+        return parts
 
-    async def _alive(self, _: Request) -> Response:
-        return _json({"status": "ok"})
+    # Reload
 
-    async def _ready(self, _: Request) -> Response:
-        return _json({"status": "draining"}, 503) if self._draining else _json({"status": "ready"})
+    async def reload(self) -> list[str]:
+        """Read the configuration again; its faults, none where it is in use from now on."""
+        async with self._reloading:
+            before = self._parts
+            assert before is not None
+            try:
+                loaded = await asyncio.to_thread(self._again)
+            except ConfigFaults as faults:
+                self._metrics.failed_reloads += 1
+                _say("the configuration was not reloaded, the old one goes on:", *faults.faults)
+                return list(faults.faults)
+            self._parts = await self._make(loaded, before)
+            self.generation += 1
+            self._in_background(before.retire())
+            _say(f"configuration {self.generation} is in use: {loaded.path}", *_needs_a_restart(before.loaded, loaded))
+            return []
 
-    async def _health(self, request: Request) -> Response:
-        return await self._ready(request)
+    def reload_soon(self) -> None:
+        """For signals and siblings, which cannot wait."""
+        self._in_background(self.reload())
+
+    def _in_background(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    def _files(self) -> list[Any]:
+        loaded = self._parts.loaded if self._parts is not None else self._loaded
+        return [loaded.path, *config.table_files(loaded.config, loaded.path)]
+
+    def _told(self, name: str) -> bytes:
+        """What a sibling asks or says."""
+        what, _, rest = name.partition(" ")
+        if what == "reload":
+            self.reload_soon()
+            return b""
+        if what == "requests":
+            return self._operators.last()
+        return self._operators.one(rest) if what == "request" else self.snapshot()
+
+    # What operators see
+
+    @property
+    def keyring(self) -> Keyring:
+        assert self._parts is not None
+        return self._parts.keyring
+
+    @property
+    def shows_metrics(self) -> bool:
+        return self._parts is not None and self._parts.loaded.config.telemetry.metrics
+
+    @property
+    def behind_proxies(self) -> bool:
+        return self._parts is None or bool(self._parts.loaded.config.server.trusted_proxies)
+
+    def snapshot(self) -> bytes:
+        resting = self._resting.resting(asyncio.get_running_loop().time())
+        return self._metrics.snapshot(self.generation, [_rest_labels(name) for name in resting])
 
     async def _root(self, _: Request) -> Response:
         return _json({"ok": "ok"})
 
-    async def _show_metrics(self, request: Request) -> Response:
-        if not self._loaded.config.telemetry.metrics or not self._is_operator(request):
-            return _unknown(request)
-        return await self._metrics_now(request)
-
-    async def _metrics_now(self, _: Request) -> Response:
-        others = await self._siblings.ask_all("metrics")
-        text = exposition([self._snapshot(), *others], version())
-        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    def _snapshot(self) -> bytes:
-        resting = self._resting.resting(asyncio.get_running_loop().time())
-        return self._metrics.snapshot(self._generation, [_rest_labels(name) for name in resting])
-
-    def _is_operator(self, request: Request) -> bool:
-        headers = request.scope["headers"]
-        if self._keyring.is_admin(headers):
-            return True
-        client = request.scope.get("client")
-        host = request.headers.get("host", "").rsplit(":", 1)[0].strip("[]")
-        forwarded = any(name in _FORWARDED or name.startswith(b"x-forwarded") for name, _ in headers)
-        trusted = not self._loaded.config.server.trusted_proxies
-        near = client is not None and client[0] in _LOOPBACK and host in {*_LOOPBACK, "localhost"}
-        return near and not forwarded and trusted
-
     # Callers
 
     async def _models(self, request: Request) -> Response:
-        return await self._for_callers(request, lambda who, table: catalog_view.listed(table, who))
+        return self._for_callers(request, lambda who, table: catalog_view.listed(table, who))
 
     async def _model(self, request: Request) -> Response:
         model = request.path_params["id"]
-        return await self._for_callers(request, lambda who, table: _found(catalog_view.entry(table, who, model), model))
+        return self._for_callers(request, lambda who, table: _found(catalog_view.entry(table, who, model), model))
 
-    async def _for_callers(self, request: Request, view: Callable[[Identity, Any], Any]) -> Response:
-        assert self._pipeline is not None
+    def _for_callers(self, request: Request, view: Callable[[Identity, Any], Any]) -> Response:
+        assert self._parts is not None
         try:
-            return _json(view(self._keyring.identify(request.scope["headers"]), self._pipeline.table))
+            return _json(view(self.keyring.identify(request.scope["headers"]), self._parts.pipeline.table))
         except Refused as refused:
             return _refusal(DIALECTS["openai"], refused.fault)
 
@@ -242,20 +237,22 @@ class Router:
         return await self._about(request, model, last)
 
     async def _default_info(self, request: Request) -> Response:
-        model = self._loaded.config.default_models.get(spec.TEXT_GENERATION, "")
+        assert self._parts is not None
+        model = self._parts.loaded.config.default_models.get(spec.TEXT_GENERATION, "")
         return await self._about(request, model, "info") if model else _unknown(request)
 
     async def _about(self, request: Request, model: str, what: str) -> Response:
-        assert self._pipeline is not None
+        parts = self._parts
+        assert parts is not None
         try:
-            identity = self._keyring.identify(request.scope["headers"])
-            entry = _found(catalog_view.entry(self._pipeline.table, identity, model), model)
+            identity = parts.keyring.identify(request.scope["headers"])
+            entry = _found(catalog_view.entry(parts.pipeline.table, identity, model), model)
         except Refused as refused:
             return _refusal(DIALECTS["tgi"], refused.fault)
         if what == "health":
             return Response(status_code=200)
         for place in entry["providers"]:
-            upstream = self._upstreams[place["provider"]]
+            upstream = parts.upstreams[place["provider"]]
             if upstream.provider.name in ("tgi", "sandbox"):
                 info = await live.get(upstream, "/info")
                 if isinstance(info, dict):
@@ -265,7 +262,7 @@ class Router:
             "model_id": model,
             "model_pipeline_tag": "text-generation",
             "router": "inference-router",
-            "version": version(),
+            "version": self.version,
         }
         return _json(
             info | ({"max_input_tokens": max(contexts), "max_total_tokens": max(contexts)} if contexts else {})
@@ -280,6 +277,20 @@ def _found(entry: dict[str, Any] | None, model: str) -> dict[str, Any]:
     if entry is None:
         raise not_found(f"Model {model} does not exist", "model", "model_not_found")
     return entry
+
+
+def _needs_a_restart(before: Loaded, after: Loaded) -> list[str]:
+    old, new = before.config, after.config
+    changed = [f"server.{name}" for name in _AT_START if getattr(old.server, name) != getattr(new.server, name)]
+    changed += ["telemetry.listen"] if old.telemetry.listen != new.telemetry.listen else []
+    changed += ["telemetry.log"] if old.telemetry.log != new.telemetry.log else []
+    return [f"{name} takes effect at the next start" for name in changed]
+
+
+def _say(*lines: str) -> None:
+    with contextlib.suppress(OSError):
+        sys.stderr.write("\n".join([*lines, ""]))
+        sys.stderr.flush()
 
 
 def _rest_labels(name: str) -> tuple[str, str]:

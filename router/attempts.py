@@ -14,15 +14,15 @@ import msgspec
 
 from providers import sse
 from providers.spec import Unreadable
-from router import failures, retry, translate, usage
+from router import failures, retry, splice, translate, usage
 from router.call import Call
 from router.errors import Refused, unauthorized
 from router.failures import Failure
-from router.health import Resting, Speeds
+from router.health import Budget, Resting, Speeds
 from router.keys import Lent
 from router.outgoing import Upstream
 from router.record import Record, Try
-from router.retry import Outcome, RetrySettings, Standing, Verdict
+from router.retry import Kind, Outcome, RetrySettings, Standing, Verdict
 from router.routing import Candidate, Plan
 from router.secrets import Scrubber, Secret
 from router.story import Story
@@ -61,6 +61,8 @@ class Walker:
         self._settings = settings
         self._most = settings.deployments
         self._scrubber = scrubber
+        self._budgets = {name: Budget(settings.budget) for name in upstreams}
+        self.splices = settings.splice
         self.speeds = Speeds()
         self._dice = random.Random()  # noqa: S311 - jitter, not secrets
 
@@ -87,6 +89,11 @@ class Walker:
                 tries += 1
                 attempts += 1
                 began = monotonic()
+                budget = self._budgets[upstream.name]
+                if tries == 1:
+                    budget.request(began)
+                if self._resting:
+                    self._resting.begin(name, began)
                 result = await self._attempt(call, candidate, upstream, key, bool(later))
                 now = monotonic()
                 seconds = now - began
@@ -95,8 +102,9 @@ class Walker:
                     record.tries.append(Try(upstream.name, name, result.answer.status, "serve", "", seconds))
                     _note(record, upstream, candidate, key)
                     self.speeds.note(name, seconds)
+                    if self._resting:
+                        self._resting.serve(name, now)
                     return result
-                outcome = result.outcome
                 standing = Standing(
                     tries=tries,
                     attempts=attempts,
@@ -108,16 +116,13 @@ class Walker:
                     remaining=call.deadline - now,
                     replay=call.replay and (call.upload is None or call.upload.replayable()),
                     wait=call.wait,
+                    affordable=budget.allows(now),
                 )
-                judged = retry.judge(outcome, standing, self._settings, self._dice)
-                why = self._scrubber.text(outcome.code) or outcome.reason  # an upstream may echo what it was sent
-                record.tries.append(Try(upstream.name, name, outcome.status, judged.verdict.value, why, seconds))
+                judged = self._judged(result, standing, key, now)
+                record.tries.append(self._tried(result, judged.verdict, seconds))
                 last, verdict = result, judged.verdict
-                if judged.rest_key and isinstance(key, Lent):
-                    self._resting.rest(key.name, now + judged.rest_key)
-                if judged.rest:
-                    self._resting.rest(name, now + judged.rest)
                 if verdict is Verdict.AGAIN:
+                    budget.retry()
                     await asyncio.sleep(judged.wait)
                     story.waited += judged.wait
                 elif verdict is Verdict.ROTATE:
@@ -129,7 +134,69 @@ class Walker:
         if last is None:
             raise Refused(failures.nothing_to_try(call, plan))
         _note(record, self._upstreams[last.candidate.deployment.upstream], last.candidate, None)
-        raise failures.refusal(call, plan, last, record.tries)
+        raise failures.refusal(call, plan, last, record.tries, self.kind_of(last))
+
+    async def resume(
+        self, call: Call, plan: Plan, story: Story, broken: Candidate, so_far: splice.Told
+    ) -> tuple[Served, bool] | None:
+        """A stream that carries on the one of `broken`, and whether it continues its text or says the whole anew; None
+        where there is none to be had. A deployment that will not continue is asked to say it anew.
+        """
+        record = story.record
+        shape = (broken.task, broken.dialect)
+        place = next(number for number, each in enumerate(plan.attempts) if each is broken)
+        later = tuple(each for each in plan.attempts[place + 1 :] if (each.task, each.dialect) == shape)
+        if not later and sum(each.deployment == broken.deployment.name for each in record.tries) == 1:
+            later = (broken,)
+        for number, candidate in enumerate(later):
+            upstream = self._upstreams[candidate.deployment.upstream]
+            for continues in (True, False) if splice.can_continue(candidate, so_far) else (False,):
+                key, usable = self._key(call, plan, upstream)
+                if not usable or len(record.tries) >= self._settings.attempts:
+                    break
+                began = monotonic()
+                others = number + 1 < len(later)
+                result = await self._attempt(call, candidate, upstream, key, others, so_far if continues else None)
+                now = monotonic()
+                if isinstance(result, Served) and result.form == "events":
+                    status = result.answer.status
+                    record.tries.append(Try(upstream.name, candidate.deployment.name, status, "serve", "", now - began))
+                    _note(record, upstream, candidate, key)
+                    return result, continues
+                if isinstance(result, Served):
+                    result.answer.close()
+                    result = Failure(candidate, Outcome(0, now - began, "bad_response"))
+                standing = Standing(tries=1, attempts=1, rotations=0, other_key=False, pooled=isinstance(key, Lent),
+                                    others=others, larger=False, remaining=0.0, replay=True)  # fmt: skip
+                self._judged(result, standing, key, now)
+                record.tries.append(self._tried(result, Verdict.NEXT, now - began))
+                if self.kind_of(result) is not Kind.CALLER:
+                    break
+        return None
+
+    def broke(self, candidate: Candidate) -> None:
+        """Its stream broke after it had begun."""
+        self._resting.fail(candidate.deployment.name, monotonic())
+
+    def kind_of(self, failure: Failure) -> Kind:
+        return retry.kind_of(failure.outcome, self._settings.kinds)
+
+    def _judged(self, failure: Failure, standing: Standing, key: Key, now: float) -> retry.Judgement:
+        """The verdict, and what it means for the key and the deployment."""
+        judged = retry.judge(failure.outcome, standing, self._settings, self._dice)
+        name = failure.candidate.deployment.name
+        if judged.rest_key and isinstance(key, Lent):
+            self._resting.rest(key.name, now + judged.rest_key)
+        if judged.rest:
+            self._resting.rest(name, now + judged.rest)
+        if judged.failed:
+            self._resting.fail(name, now)
+        return judged
+
+    def _tried(self, failure: Failure, verdict: Verdict, seconds: float) -> Try:
+        outcome, deployment = failure.outcome, failure.candidate.deployment
+        why = self._scrubber.text(outcome.code) or outcome.reason  # an upstream may echo what it was sent
+        return Try(deployment.upstream, deployment.name, outcome.status, verdict.value, why, seconds)
 
     def busy(self, deployment: str) -> float:
         """Requests under way at a deployment's upstream."""
@@ -156,7 +223,13 @@ class Walker:
         return any(name != key.name and self._resting.until(name) <= now for name in upstream.keys.names())
 
     async def _attempt(
-        self, call: Call, candidate: Candidate, upstream: Upstream, key: Key, others: bool
+        self,
+        call: Call,
+        candidate: Candidate,
+        upstream: Upstream,
+        key: Key,
+        others: bool,
+        so_far: splice.Told | None = None,
     ) -> Served | Failure:
         """One try at one deployment: its answer with the first event in hand, or what came instead."""
         began = monotonic()
@@ -176,7 +249,7 @@ class Walker:
             else:
                 if upstream.refuses_urls and (field := translate.url_in(call)) is not None:
                     raise Unreadable(field, f"'{field}' is a URL, which this server may not fetch; send the data.", 400)
-                prepared = translate.prepare(call, candidate)
+                prepared = translate.prepare(call, candidate, so_far)
                 head = upstream.post(candidate, call.stream, key, len(prepared.body))
                 wait = first if call.stream else NEVER
                 answer = await upstream.pool.open(

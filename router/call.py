@@ -34,6 +34,7 @@ class Call(msgspec.Struct, frozen=True):
     wants_usage: bool = False  # the caller asked for stream_options.include_usage
     replay: bool = True  # text may be sent again after it was sent (DECISIONS, "Replay")
     wait: bool = False  # x-wait-for-model
+    splice: bool = True  # not x-router-splice: 0
 
     @property
     def codec(self) -> Codec | None:

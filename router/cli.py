@@ -70,7 +70,8 @@ def main() -> None:
 def serve(file: Path | None, host: str | None, port: int | None, workers: int | None) -> None:
     """Serve until told to stop: SIGTERM drains, SIGINT stops at once."""
     given = {"host": host, "port": port, "workers": workers}
-    loaded = config.load(file, os.environ, {name: each for name, each in given.items() if each is not None})
+    asked = {name: each for name, each in given.items() if each is not None}
+    loaded = config.load(file, os.environ, asked)
     settings = loaded.config.server
     for notice in loaded.notices:
         click.echo(notice, err=True)
@@ -79,11 +80,12 @@ def serve(file: Path | None, host: str | None, port: int | None, workers: int | 
     where = f"http{'s' if settings.tls else ''}://{shown}:{settings.port}"
     click.echo(f"{where}: {models} models at {', '.join(loaded.config.upstreams)}; {loaded.path}", err=True)
     server.serve(
-        lambda siblings: Router(loaded, siblings),
+        lambda siblings: Router(loaded, siblings, lambda: config.load(loaded.path, os.environ, asked)),
         settings.host,
         settings.port,
         settings.workers,
         settings.drain,
+        delay=settings.drain_delay,
         tls=settings.tls,
         operators=loaded.config.telemetry.listen,
     )

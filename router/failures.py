@@ -137,12 +137,11 @@ def nothing_to_try(call: Call, plan: Plan) -> Fault:
     return Fault(404, "model_not_supported", message, "model", attempts=reasons)
 
 
-def refusal(call: Call, plan: Plan, last: Failure, tries: list[Try]) -> Refused:
+def refusal(call: Call, plan: Plan, last: Failure, tries: list[Try], kind: Kind) -> Refused:
     """The fault for a plan that is used up: the request's own where that was at fault, else all attempts."""
     outcome = last.outcome
     if last.unreadable is not None:
         return Refused(Fault(outcome.status, "invalid_request", last.unreadable.message, last.unreadable.param))
-    kind = retry.kind_of(outcome)
     pooled = kind is Kind.KEY and call.identity.user_key is None
     if kind in (Kind.CALLER, Kind.CONTEXT) or (kind is Kind.KEY and not pooled):
         message = last.message or f"The upstream answered {outcome.status}."

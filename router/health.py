@@ -1,43 +1,146 @@
-"""What is known of keys and deployments from use: who is left alone until when, and who answers how fast. In memory.
+"""What is known of keys and deployments from use: who is left alone until when, who answers how fast. In memory.
 
-A later moment of rest never gives way to an earlier one.
+A later moment of rest never gives way to an earlier one. Beside the rests that somebody asked for (a `Retry-After`, a
+key that was refused) stands a breaker: so many failures in so many seconds open it for `first`, each failed probe for
+twice as long, up to `most`. When the time is up one request tries the deployment, the others stay away until it is
+answered. A deployment that served its probe gets its share back over `RAMP`. Resting only orders: who rests is tried
+last, so the last one left is never turned away from (Envoy's outlier detection and HAProxy's slowstart, in short).
 """
 
-from router.settings import Duration, Settings
+import random
+from collections import deque
+from typing import Final
+
+import msgspec
+
+from router.settings import Duration, Rate, Settings
+
+PROBE: Final = 15.0  # seconds that one request may take to show whether a deployment is back
+RAMP: Final = 10.0  # seconds from a served probe until it has its whole share again
+WINDOW: Final = 10.0  # seconds over which retries are held against requests
+LEAST: Final = 10  # retries in a window that are allowed whatever the number of requests
 
 
 class RestSettings(Settings):
     """When a deployment is left alone, and for how long."""
 
-    after: str = "3 failures/10s"
+    after: Rate = Rate(3, 10.0)
     first: Duration = 1.0
     most: Duration = 60.0
+
+
+class Trouble(msgspec.Struct):
+    """A deployment that failed of late. `rest`: seconds of its last rest; 0 while the breaker is closed."""
+
+    failures: deque[float]
+    rest: float = 0.0
+    probing: bool = False
+    since: float = 0.0  # when it served again
 
 
 class Resting:
     """Names (a deployment's, a key's) at rest, each until a moment of the clock given."""
 
-    __slots__ = ("_until",)
+    __slots__ = ("_dice", "_troubles", "_until", "settings")
 
-    def __init__(self) -> None:
+    def __init__(self, settings: RestSettings | None = None, dice: random.Random | None = None) -> None:
+        self.settings = settings or RestSettings()
+        self._dice = dice or random.Random()  # noqa: S311 - a share of requests, not secrets
         self._until: dict[str, float] = {}
+        self._troubles: dict[str, Trouble] = {}
 
     def rest(self, name: str, until: float) -> None:
         if until > self._until.get(name, 0.0):
             self._until[name] = until
 
-    def wake(self, name: str) -> None:
-        self._until.pop(name, None)
+    def fail(self, name: str, now: float) -> None:
+        """A failure that was the deployment's own."""
+        trouble = self._troubles.get(name)
+        if trouble is None:
+            trouble = self._troubles[name] = Trouble(deque(maxlen=self.settings.after.count))
+        if trouble.rest and not trouble.since:
+            if not trouble.probing:
+                return  # begun before it was left alone, or in spite of it
+            trouble.rest = min(trouble.rest * 2, self.settings.most)
+        else:
+            failures = trouble.failures
+            failures.append(now)
+            if len(failures) < self.settings.after.count or now - failures[0] > self.settings.after.seconds:
+                return
+            failures.clear()
+            trouble.rest, trouble.since = self.settings.first, 0.0
+        trouble.probing = False
+        self.rest(name, now + trouble.rest)
+
+    def begin(self, name: str, now: float) -> None:
+        """An attempt begins: where the rest is over it is the probe, and the others stay away meanwhile."""
+        trouble = self._troubles.get(name)
+        if trouble is not None and trouble.rest and not trouble.since and self.until(name) <= now:
+            trouble.probing = True
+            self._until[name] = now + PROBE
+
+    def serve(self, name: str, now: float) -> None:
+        """It served: a breaker that was open closes."""
+        trouble = self._troubles.get(name)
+        if trouble is not None and trouble.rest and not trouble.since:
+            trouble.since, trouble.probing = now, False
+            self._until.pop(name, None)
 
     def until(self, name: str) -> float:
         """The moment at which `name` may be used again; 0 where it does not rest."""
         return self._until.get(name, 0.0)
 
     def resting(self, now: float) -> dict[str, float]:
-        return {name: until for name, until in self._until.items() if until > now}
+        """Who is to be tried last, by when they may be used; those on their way back as often as the dice say."""
+        for name in [name for name, until in self._until.items() if until <= now]:
+            del self._until[name]
+        found = dict(self._until)
+        for name, trouble in list(self._troubles.items()):
+            if trouble.since:
+                share = (now - trouble.since) / RAMP
+                if share >= 1.0:
+                    del self._troubles[name]
+                elif self._dice.random() >= share:
+                    found.setdefault(name, now)
+            elif not trouble.rest and now - trouble.failures[-1] > self.settings.after.seconds:
+                del self._troubles[name]
+        return found
 
     def __bool__(self) -> bool:
-        return bool(self._until)
+        return bool(self._until or self._troubles)
+
+
+class Budget:
+    """Retries at one upstream as a share of its requests, over the present window and what is left of the last."""
+
+    __slots__ = ("_before", "_requests", "_retries", "_share", "_since")
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+        self._since = 0.0
+        self._requests = self._retries = 0
+        self._before = (0, 0)
+
+    def request(self, now: float) -> None:
+        if now - self._since >= WINDOW:
+            self._turn(now)
+        self._requests += 1
+
+    def allows(self, now: float) -> bool:
+        if now - self._since >= WINDOW:
+            self._turn(now)
+        left = 1.0 - (now - self._since) / WINDOW
+        requests = self._requests + self._before[0] * left
+        return self._retries + self._before[1] * left < max(LEAST, self._share * requests)
+
+    def retry(self) -> None:
+        self._retries += 1
+
+    def _turn(self, now: float) -> None:
+        recent = now - self._since < 2 * WINDOW
+        self._before = (self._requests, self._retries) if recent else (0, 0)
+        self._requests = self._retries = 0
+        self._since = now
 
 
 class Speeds:

@@ -72,9 +72,11 @@ class Snapshot(msgspec.Struct):
     attempts: list[tuple[Labels, int]] = []  # upstream, verdict
     responses: list[tuple[Labels, int]] = []  # upstream, status
     broken: list[tuple[Labels, int]] = []  # upstream, reason
+    splices: list[tuple[Labels, int]] = []  # upstream, result
     resting: list[tuple[Labels, int]] = []  # upstream, key
     inflight: int = 0
     generation: int = 0
+    failed_reloads: int = 0
 
 
 class Metrics:
@@ -84,7 +86,9 @@ class Metrics:
         self._cells: dict[tuple[str, str, str, str, int], Cell] = {}
         self._tries: dict[tuple[str, str, int | str], int] = {}  # upstream, verdict, status or why there was none
         self._broken: dict[Labels, int] = {}
+        self._splices: dict[Labels, int] = {}
         self.inflight = 0
+        self.failed_reloads = 0
 
     def count(self, record: Record) -> None:
         labels = (record.dialect, record.task, record.model, record.upstream, record.status)
@@ -107,6 +111,9 @@ class Metrics:
         if record.broken:
             broken = (record.upstream, record.broken)
             self._broken[broken] = self._broken.get(broken, 0) + 1
+        for splice in record.splices:
+            spliced = (splice.upstream, splice.result)
+            self._splices[spliced] = self._splices.get(spliced, 0) + 1
 
     def snapshot(self, generation: int, resting: Iterable[Labels]) -> bytes:
         return msgspec.json.encode(
@@ -115,9 +122,11 @@ class Metrics:
                 [((upstream, verdict), count) for (upstream, verdict, _), count in self._tries.items()],
                 [((upstream, str(status)), count) for (upstream, _, status), count in self._tries.items()],
                 list(self._broken.items()),
+                list(self._splices.items()),
                 [(labels, 1) for labels in resting],
                 self.inflight,
                 generation,
+                self.failed_reloads,
             )
         )
 
@@ -178,6 +187,8 @@ class _Summed:
         )
         generation = max((each.generation for each in self._snapshots), default=0)
         yield GaugeMetricFamily("router_config_generation", "The configuration in use.", generation)
+        failed = sum(each.failed_reloads for each in self._snapshots)
+        yield CounterMetricFamily("router_config_reload_failures", "Files that were refused.", failed)
         build = GaugeMetricFamily("router_build_info", "This build.", labels=("version",))
         build.add_metric((self._version,), 1)
         yield build
@@ -187,6 +198,7 @@ _COUNTERS: Final = (
     ("router_attempts", "Attempts by what was decided after them.", "attempts", "verdict"),
     ("router_upstream_responses", "What upstreams answered, or why not.", "responses", "status"),
     ("router_streams_broken", "Answers that began and did not end well.", "broken", "reason"),
+    ("router_splices", "Streams that broke here, by whether another carried them on.", "splices", "result"),
 )
 
 

@@ -60,10 +60,18 @@ class Pipeline:
         self._dice = random.Random()  # noqa: S311 - weights, not secrets
         self._prefix = os.urandom(6).hex()
         self._counter = 0
+        self._running = 0  # requests
+        self._leaving: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None  # known once it runs; asking for it costs a system call
 
     def open(self) -> None:
         self._loop = asyncio.get_running_loop()
+
+    async def emptied(self) -> None:
+        """No request comes here any more; come back when the last has ended."""
+        self._leaving = asyncio.Event()
+        if self._running:
+            await self._leaving.wait()
 
     async def serve(self, caller: Caller, endpoint: Endpoint, model: str) -> None:
         fields = caller.fields
@@ -73,15 +81,18 @@ class Pipeline:
         record = story.record
         metrics = self._recorder.metrics
         metrics.inflight += 1
+        self._running += 1
         call: Call | None = None
+        plan: Plan | None = None
         try:
             identity = self._keyring.identify(caller.headers, fields)
             record.tenant = identity.tenant
             call = await self._read(story, identity, fields, caller, model)
             found = self._find(call)
             record.model, record.stream = found.label, call.stream
-            served = await self._walker.walk(call, self._plan(found), story)
-            await relay.answer(caller, call, served, story, found.plan.route.echo_model, self._scrubber)
+            plan = self._plan(found)
+            served = await self._walker.walk(call, plan, story)
+            await relay.answer(caller, call, served, story, plan, self._walker, self._scrubber)
         except Refused as refused:
             await relay.refuse(caller, story, refused.fault, self._scrubber)
         except Unreadable as unreadable:
@@ -91,7 +102,9 @@ class Pipeline:
             record.outcome = "client_gone" if story.gone else "broken"
             record.status = record.status or 499
             if not story.gone:
-                record.broken = "shutdown"
+                if not story.first:
+                    await relay.refuse(caller, story, _STOPPING, self._scrubber)
+                record.outcome, record.broken = "broken", "shutdown"
                 raise
             if story.task is not None:
                 story.task.uncancel()
@@ -103,7 +116,10 @@ class Pipeline:
             if call is not None and call.upload is not None:
                 call.upload.close()
             metrics.inflight -= 1
-            self._recorder.record(story.close(monotonic()))
+            self._running -= 1
+            if self._leaving is not None and not self._running:
+                self._leaving.set()
+            self._recorder.record(story.close(monotonic()), plan)
 
     def _request_id(self, fields: Fields) -> str:
         given = fields.get(b"x-request-id")
@@ -148,6 +164,7 @@ class Pipeline:
             replay=endpoint.task not in endpoints.PAID_MEDIA,
             wait=(b"x-wait-for-model" in head and head[b"x-wait-for-model"].lower() in (b"true", b"1"))
             or ("options" in fields and _waits(fields)),
+            splice=b"x-router-splice" not in head or head[b"x-router-splice"].lower() not in (b"0", b"false"),
         )
 
     async def _read_upload(
@@ -212,6 +229,7 @@ def _holds_a_key(given: bytes, fields: Fields) -> bool:
 
 
 _KEYS: Final = (b"authorization", b"x-api-key", b"api-key")
+_STOPPING: Final = Fault(503, "shutting_down", "The server is shutting down; ask again.", retry_after=1.0)
 _NO_MODEL: Final = frozenset({"", "dummy", "tgi"})  # what clients write that have nothing to say
 
 

@@ -19,6 +19,15 @@ class Try(msgspec.Struct, frozen=True, gc=False):
     seconds: float
 
 
+class Splice(msgspec.Struct, frozen=True, gc=False):
+    """A stream that broke at `upstream` after it had begun, and what became of it."""
+
+    upstream: str
+    reason: str
+    result: Literal["continued", "restarted", "lost"]
+    to: str = ""  # the deployment that carried on
+
+
 class Record(msgspec.Struct, gc=False):
     """Times in seconds; `model` is the route's name, or `other` where it has none in the configuration."""
 
@@ -45,3 +54,4 @@ class Record(msgspec.Struct, gc=False):
     dropped_events: int = 0
     broken: str = ""  # why a stream ended early
     tries: list[Try] = []
+    splices: list[Splice] = []

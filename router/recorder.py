@@ -6,23 +6,26 @@ lines are dropped and counted, and the next line that gets through says how many
 
 import threading
 from collections import deque
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 import msgspec
 
 from router.metrics import Metrics
 from router.record import Record
+from router.routing import Plan
 
 WAITING: Final = 10_000  # lines
+RECENT: Final = 1_000  # requests that can be looked up
 
 
 class Recorder:
-    """`record` is synchronous and never fails a request."""
+    """`record` is synchronous and never fails a request. `recent`: the last requests and what was planned for them."""
 
     def __init__(self, metrics: Metrics, log: BinaryIO | None) -> None:
         self.metrics = metrics
         self._log = log
         self._encode = msgspec.json.Encoder().encode
+        self.recent: deque[tuple[Record, Plan | None]] = deque(maxlen=RECENT)
         self._lines: deque[bytes] = deque()  # its ends are safe to use from two threads
         self._lost = 0
         self._wake = threading.Event()
@@ -34,14 +37,27 @@ class Recorder:
             self._thread = threading.Thread(target=self._write, name="log", daemon=True)
             self._thread.start()
 
-    def record(self, record: Record) -> None:
+    def record(self, record: Record, plan: Plan | None = None) -> None:
         self.metrics.count(record)
+        self.recent.append((record, plan))
         if self._thread is None:
             return
         if len(self._lines) > WAITING:
             self._lost += 1
             return
         self._lines.append(self._encode(record))
+
+    def find(self, request_id: str) -> dict[str, Any] | None:
+        """One of the last requests: its record, the candidates in the order of its plan, and those left out."""
+        found = next((each for each in reversed(self.recent) if each[0].id == request_id), None)
+        if found is None:
+            return None
+        record, plan = found
+        told: dict[str, Any] = msgspec.to_builtins(record)
+        if plan is not None:
+            told["candidates"] = [each.deployment.name for each in plan.attempts]
+            told["dropped"] = [{"deployment": each.name, "reason": each.reason} for each in plan.dropped]
+        return told
 
     def _write(self) -> None:
         assert self._log is not None

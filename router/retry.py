@@ -8,8 +8,10 @@ The rules are those of DECISIONS ("429 and 503", "Other 4xx", "Replay") and FAUL
 
 import math
 import random
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from enum import Enum
+from types import MappingProxyType
 from typing import Final, Literal
 
 import msgspec
@@ -20,6 +22,19 @@ from router.settings import Duration, Settings, Share
 SHORT_HINT: Final = 3.0  # a server's hint up to this many seconds is waited for although others could serve
 QUICK: Final = 2.0  # a 502 later than this may have been a generation
 REST_MOST: Final = 300.0  # hints beyond it are not believed
+
+
+class Kind(Enum):
+    """How a failure is treated."""
+
+    BUSY = "busy"  # an explicit refusal for now: nothing was generated
+    KEY = "key"  # the key is at fault
+    BROKEN = "broken"  # the server failed
+    SLOW = "slow"  # it may still be working: never the same target again
+    UNSENT = "unsent"  # nothing reached it
+    ABSENT = "absent"  # it does not have the model: our table was wrong
+    CONTEXT = "context"  # too long for this deployment
+    CALLER = "caller"  # the request itself: returned, never counted
 
 
 class Backoff(Settings):
@@ -38,7 +53,8 @@ class RetrySettings(Settings):
     backoff: Backoff = Backoff()
     honour_retry_after: Duration = 20.0  # the longest server hint that is waited for
     budget: Share = 0.2  # retries per request over 10 s, per upstream
-    splice: bool = True
+    splice: bool = True  # streams that break are carried on by another deployment
+    kinds: dict[str, Kind] = Field(default={})  # a status or a body's code → how it is treated; wins over KINDS, CODES
 
 
 class Verdict(Enum):
@@ -47,19 +63,6 @@ class Verdict(Enum):
     ROTATE = "rotate"
     NEXT = "next"
     STOP = "stop"
-
-
-class Kind(Enum):
-    """How a failure is treated."""
-
-    BUSY = "busy"  # an explicit refusal for now: nothing was generated
-    KEY = "key"  # the key is at fault
-    BROKEN = "broken"  # the server failed
-    SLOW = "slow"  # it may still be working: never the same target again
-    UNSENT = "unsent"  # nothing reached it
-    ABSENT = "absent"  # it does not have the model: our table was wrong
-    CONTEXT = "context"  # too long for this deployment
-    CALLER = "caller"  # the request itself: returned, never counted
 
 
 KINDS: Final[dict[int, Kind]] = {
@@ -113,21 +116,29 @@ class Standing(msgspec.Struct, frozen=True):
     remaining: float  # seconds to the deadline
     replay: bool
     wait: bool = False  # the caller asked to wait for the model
+    affordable: bool = True  # the upstream's retry budget has room
 
 
 class Judgement(msgspec.Struct, frozen=True):
-    """`rest_key`, `rest`: seconds for which the key or the deployment is left alone; 0 for not at all."""
+    """`rest_key`, `rest`: seconds for which the key or the deployment is left alone; 0 for not at all. `failed`: it
+    counts against the deployment.
+    """
 
     verdict: Verdict
     wait: float = 0.0
     rest_key: float = 0.0
     rest: float = 0.0
+    failed: bool = False
 
 
+_FAILURES: Final = frozenset({Kind.BUSY, Kind.BROKEN, Kind.SLOW, Kind.UNSENT})
 SERVED: Final = Judgement(Verdict.SERVE)
 
 
-def kind_of(outcome: Outcome) -> Kind:
+def kind_of(outcome: Outcome, kinds: Mapping[str, Kind] = MappingProxyType({})) -> Kind:
+    for name in (outcome.code, str(outcome.status)) if kinds else ():
+        if name in kinds:
+            return kinds[name]
     if outcome.code in CODES:
         return CODES[outcome.code]
     if outcome.status == 0:
@@ -142,7 +153,7 @@ def kind_of(outcome: Outcome) -> Kind:
 def judge(outcome: Outcome, standing: Standing, settings: RetrySettings, dice: random.Random) -> Judgement:
     if 200 <= outcome.status < 300 and not outcome.reason:
         return SERVED
-    kind = kind_of(outcome)
+    kind = kind_of(outcome, settings.kinds)
     if kind is Kind.CALLER or (kind is Kind.KEY and not standing.pooled):
         return Judgement(Verdict.STOP)
     rest = min(outcome.hint or 0.0, REST_MOST)
@@ -151,7 +162,9 @@ def judge(outcome: Outcome, standing: Standing, settings: RetrySettings, dice: r
         rest_key = rest_key or 1.0
     judged = _verdict(kind, outcome, standing, settings, dice)
     resting = 60.0 if kind is Kind.ABSENT else rest if kind is Kind.BUSY and not standing.other_key else 0.0
-    return Judgement(judged.verdict, judged.wait, rest_key, resting)
+    return Judgement(
+        judged.verdict, judged.wait, rest_key, resting, kind in _FAILURES and outcome.reason != "queue_timeout"
+    )
 
 
 def _verdict(
@@ -169,7 +182,7 @@ def _verdict(
         return Judgement(Verdict.NEXT if standing.larger else Verdict.STOP)
     if kind in (Kind.KEY, Kind.ABSENT, Kind.SLOW):
         return further
-    pause = _pause(kind, outcome, standing, settings, dice)
+    pause = _pause(kind, outcome, standing, settings, dice) if standing.affordable else None
     return further if pause is None else Judgement(Verdict.AGAIN, pause)
 
 

@@ -12,7 +12,7 @@ import msgspec
 from providers import spec
 from providers.dialects import openai
 from providers.spec import Fields, raw
-from router import envelope
+from router import envelope, splice
 from router.call import Call
 from router.routing import Candidate
 
@@ -29,11 +29,13 @@ class Prepared(msgspec.Struct, frozen=True, gc=False):
     asked_usage: bool = False
 
 
-def prepare(call: Call, candidate: Candidate) -> Prepared:
-    """Raises providers.spec.Unreadable where the call cannot be put into the candidate's shape."""
+def prepare(call: Call, candidate: Candidate, so_far: splice.Told | None = None) -> Prepared:
+    """`so_far`: what the caller has of the answer, whose rest is asked for. Raises providers.spec.Unreadable where the
+    call cannot be put into the candidate's shape.
+    """
     endpoint = call.endpoint
     if candidate.dialect != endpoint.dialect.name or candidate.task != endpoint.task:
-        return _cross(call, candidate)
+        return _cross(call, candidate, so_far)
     fields = call.fields
     if endpoint.dialect.name != "openai":
         fields = spec.without(fields, *_OURS)
@@ -41,6 +43,8 @@ def prepare(call: Call, candidate: Candidate) -> Prepared:
         fields = {**fields, "model": raw(candidate.deployment.provider_id)}
     if "suffix" in fields:
         fields = _filled_in(fields, candidate)
+    if so_far is not None:
+        fields = splice.continued(fields, candidate, so_far)
     if endpoint.task == spec.RESPONSES and "stream" not in fields:
         fields = {**fields, "stream": raw(False)}  # transformers serve streams unless it is told not to
     if candidate.adapter.adapt is not None:
@@ -94,7 +98,7 @@ def _asking_usage(fields: Fields) -> Fields:
     return {**fields, "stream_options": raw({**(options if isinstance(options, dict) else {}), "include_usage": True})}
 
 
-def _cross(call: Call, candidate: Candidate) -> Prepared:
+def _cross(call: Call, candidate: Candidate, so_far: splice.Told | None) -> Prepared:
     codec = call.codec
     want: Any = None
     if codec is not None:
@@ -108,6 +112,8 @@ def _cross(call: Call, candidate: Candidate) -> Prepared:
     fields = {name: raw(value) for name, value in body.items()}
     if "suffix" in fields:
         fields = _filled_in(fields, candidate)
+    if so_far is not None:
+        fields = splice.continued(fields, candidate, so_far)
     if candidate.adapter.adapt is not None:
         fields = candidate.adapter.adapt(fields)
     asked = call.stream and not call.wants_usage and candidate.provider.usage_option

@@ -25,9 +25,6 @@ NOT_ENFORCED: Final = (
     "plans.*.tokens",
     "plans.*.concurrency",
     "plans.*.budget",
-    "retry.budget",
-    "retry.splice",
-    "rest.after",
     "cache",
     "stores",
     "telemetry.otlp",
@@ -67,6 +64,7 @@ class ServerSettings(Settings):
     max_body: Size = 20 * 2**20  # of a JSON request
     max_upload: Size = 200 * 2**20  # of a multipart request
     drain: Duration = 30.0  # after SIGTERM, for answers under way
+    drain_delay: Duration = 1.0  # of those, how long everybody is still served while readiness says 503
     tls: ServerTls | None = None
     cors: list[str] = Field(default=[])  # origins
     trusted_proxies: list[Annotated[str, AfterValidator(_network)]] = Field(default=[])

@@ -11,6 +11,7 @@ from providers import spec
 from providers.spec import ANY_TASK, Adapter, Provider, Task
 from router.settings import Settings
 
+Can = Literal["tools", "json", "prefill", "vision"]
 Policy = Literal["ordered", "weighted", "fastest", "cheapest", "least_busy"]
 
 SERVES: Final[Mapping[Task, frozenset[Task]]] = {  # a row's task → the tasks that it serves beside itself
@@ -39,6 +40,7 @@ class DeploymentSettings(Settings):
     weight: float = Field(default=1.0, gt=0)
     context: int | None = Field(default=None, gt=0)  # tokens
     fim: FimSettings | None = None  # for a server that takes no `suffix` of its own
+    can: list[Can] | None = None  # None: what its table row says
 
 
 class RouteSettings(Settings):
@@ -49,6 +51,7 @@ class RouteSettings(Settings):
     deployments: list[DeploymentSettings] = Field(default_factory=list)
     alias: str = ""
     echo_model: bool = False  # answers carry the id that the caller wrote instead of the provider's
+    splice: bool = True  # a stream that breaks may be carried on by another deployment
 
 
 class Fim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,7 +74,7 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     context: int | None = None
     adapter: str | None = None
     adapter_weights: str | None = None
-    can: frozenset[str] = frozenset()
+    can: frozenset[Can] = frozenset()
     fim: Fim | None = None
     price: dict[str, float | None] = {}
 
@@ -98,6 +101,7 @@ class Deployment:
     weight: float = 1.0
     context: int | None = None
     fim: Fim | None = None
+    can: frozenset[str] = frozenset()
 
     name: str = field(init=False, default="")  # upstream/provider_id, as logs and errors write it
 
@@ -134,6 +138,7 @@ class Route:
     task: Task = ANY_TASK
     echo_model: bool = False
     pinned: bool = False
+    splice: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,7 +113,7 @@ class Table:
         for place in sorted(self.places.values(), key=lambda each: not each.local):
             row = self.rows.get(place.name, {}).get(model)
             if row is not None:
-                found.append(Deployment(place.name, row.id, row, context=row.context, fim=row.fim))
+                found.append(_deployment(place.name, row))
             elif model in self.discovered.get(place.name, ()):
                 found.append(Deployment(place.name, model, Row(model)))
         return tuple(found)
@@ -143,8 +143,14 @@ class Table:
         if deployment.provider_id:
             return deployment
         row = self.rows.get(deployment.upstream, {}).get(model) or Row(model)
-        context, fim = deployment.context or row.context, deployment.fim or row.fim
-        return replace(deployment, provider_id=row.id, row=row, context=context, fim=fim)
+        return replace(
+            deployment,
+            provider_id=row.id,
+            row=row,
+            context=deployment.context or row.context,
+            fim=deployment.fim or row.fim,
+            can=deployment.can or row.can,
+        )
 
     def _candidates(self, route: Route, task: Task, dialect: str) -> Found:
         candidates: list[Candidate] = []
@@ -215,6 +221,11 @@ def _route(bare: Table, model: str, settings: RouteSettings) -> Route:
     for each in settings.deployments:
         row = bare.rows.get(each.upstream, {}).get(model) or Row(each.provider_id or model)
         fim = Fim(**each.fim.model_dump()) if each.fim is not None else row.fim
-        made = Deployment(each.upstream, each.provider_id, row, each.weight, each.context, fim)
+        can = row.can if each.can is None else frozenset(each.can)
+        made = Deployment(each.upstream, each.provider_id, row, each.weight, each.context, fim, can)
         deployments.append(made if "*" in model else bare._filled(made, model))
-    return Route(model, tuple(deployments), settings.policy, settings.task, settings.echo_model)
+    return Route(model, tuple(deployments), settings.policy, settings.task, settings.echo_model, splice=settings.splice)
+
+
+def _deployment(upstream: str, row: Row) -> Deployment:
+    return Deployment(upstream, row.id, row, context=row.context, fim=row.fim, can=row.can)

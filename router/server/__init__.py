@@ -2,7 +2,8 @@
 
 The socket is bound once, before any worker exists, so that all share it and a port that is taken is one clear line.
 A second socket may be for operators alone: what the app has as `operators` is served there, by every worker.
-SIGTERM drains (readiness says 503, answers under way are finished for `server.drain`, exit 0), SIGINT stops at once.
+SIGTERM drains (readiness says 503 while for `delay` everybody is still served, then answers under way are finished
+within `drain`, exit 0), SIGINT stops at once, SIGHUP reads the configuration again.
 """
 
 import os
@@ -50,6 +51,7 @@ def serve(
     workers: int,
     drain: float,
     *,
+    delay: float = 0.0,
     tls: Tls | None = None,
     operators: str = "",
 ) -> NoReturn:
@@ -66,6 +68,6 @@ def serve(
         second = listen(name.strip("[]") or "0.0.0.0", int(number))  # noqa: S104 - as it is written
 
     def one(index: int, directory: Path | None, lifeline: int | None) -> int:
-        return work(build(Siblings(directory, index, workers)), listener, drain, lifeline, tls, second)
+        return work(build(Siblings(directory, index, workers)), listener, (drain, delay), lifeline, tls, second)
 
     raise SystemExit(one(0, None, None) if workers == 1 else supervise(workers, one, drain))

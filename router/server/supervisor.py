@@ -46,7 +46,7 @@ class Supervisor:
         self.code = 0
 
     def supervise(self) -> int:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, self._signalled)
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
         try:
@@ -61,6 +61,10 @@ class Supervisor:
     def _signalled(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGCHLD:
             return  # it only ends the wait
+        if number == signal.SIGHUP:
+            for pid in self.workers:
+                os.kill(pid, number)
+            return
         if self.told is None or number == signal.SIGINT:
             self._tell(signal.Signals(number))
 
@@ -85,7 +89,7 @@ class Supervisor:
 
     def _start(self, index: int) -> None:
         # Between the fork and the child's own handlers a signal must neither be lost nor run the parent's.
-        signals = {signal.SIGTERM, signal.SIGINT}
+        signals = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         pid = os.fork()
         if pid == 0:

@@ -11,6 +11,7 @@ import gc
 import logging
 import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Literal, Protocol
 
@@ -21,6 +22,8 @@ from router.server.asgi import Message, Scope
 from router.server.guard import Guard
 
 CLOSING = 1.5  # seconds for what is cancelled to finish its accounts, and for the lifespan to close
+LOOK = 0.05
+Stopping = tuple[float, float]  # seconds for what runs, and of those the first in which everybody is still served
 log = logging.getLogger(__name__)
 
 
@@ -38,6 +41,8 @@ class Drainable(Protocol):
     ) -> Awaitable[None]: ...
 
     def drain(self) -> None: ...
+
+    def reload_soon(self) -> None: ...
 
 
 class Tls(Protocol):
@@ -68,11 +73,16 @@ def _config(app: Any, tls: Tls | None, lifespan: Literal["on", "off"]) -> uvicor
 
 class Worker(Server):
     def __init__(
-        self, app: Drainable, drain: float, lifeline: int | None, tls: Tls | None, operators: socket.socket | None
+        self,
+        app: Drainable,
+        stopping: Stopping,
+        lifeline: int | None,
+        tls: Tls | None,
+        operators: socket.socket | None,
     ) -> None:
         super().__init__(_config(app, tls, "on"))
         self._app = app
-        self._grace = drain
+        self._grace, self._delay = stopping
         self._lifeline = lifeline
         self._operators = operators
 
@@ -92,6 +102,7 @@ class Worker(Server):
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._drain)
         loop.add_signal_handler(signal.SIGINT, self._stop)
+        loop.add_signal_handler(signal.SIGHUP, self._app.reload_soon)
         if self._lifeline is not None:
             loop.add_reader(self._lifeline, self._orphaned)
         yield
@@ -103,6 +114,7 @@ class Worker(Server):
     def _stop(self) -> None:
         self._grace = 0.0
         self.force_exit = True
+        self._delay = 0.0
         self._drain()
         for task in list(self._running()):
             task.cancel()
@@ -121,6 +133,8 @@ class Worker(Server):
         self._drain()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        until = time.monotonic() + self._grace
+        await self._let_it_be_known()
         for server in self.servers:
             server.close()
         for each in sockets or []:
@@ -130,7 +144,7 @@ class Worker(Server):
             connection.shutdown()
         tasks = set(self._running())
         if tasks and self._grace:
-            _, tasks = await asyncio.wait(tasks, timeout=self._grace)
+            _, tasks = await asyncio.wait(tasks, timeout=max(0.0, until - time.monotonic()))
         if tasks:
             log.warning("%d requests were cut: they did not end within the drain", len(tasks))
             for task in tasks:
@@ -140,6 +154,13 @@ class Worker(Server):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSING):
                 await self.lifespan.shutdown()
+
+    async def _let_it_be_known(self) -> None:
+        """Readiness says 503 while everybody is still served, so that those who balance load turn away in time."""
+        for _ in range(round(min(self._delay, self._grace) / LOOK)):
+            if self.force_exit or not self.server_state.connections:
+                break
+            await asyncio.sleep(LOOK)
 
     async def _flushed(self) -> None:
         """The last bytes of the last answers are on their way; whoever does not take them is cut."""
@@ -155,12 +176,12 @@ class Worker(Server):
 def work(
     app: Drainable,
     listener: socket.socket,
-    drain: float,
+    stopping: Stopping,
     lifeline: int | None,
     tls: Tls | None,
     operators: socket.socket | None,
 ) -> int:
     gc.freeze()  # what is loaded by now lives as long as the process: no collection need look at it again
-    worker = Worker(app, drain, lifeline, tls, operators)
+    worker = Worker(app, stopping, lifeline, tls, operators)
     worker.run(sockets=[listener])
     return 0

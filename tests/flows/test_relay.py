@@ -36,6 +36,7 @@ def running(upstreams: tuple[Upstream, Upstream], tmp_path_factory: pytest.TempP
     config = f"""
 virtual_keys: [{{name: alice, key: {KEY}}}]
 retry: {{backoff: {{first: 10ms}}}}
+rest: {{after: 1000 failures/1s}}
 upstreams:
   one: {{provider: openai, base_url: "http://127.0.0.1:{one.port}/v1", keys: [{POOLED[0]}, {POOLED[1]}],
          models: [m], timeouts: {{first_event: 300ms, silence: 300ms, last_candidate: 2s}}}}

@@ -24,6 +24,8 @@ class App:
         self.siblings = siblings
     def drain(self):
         self.draining = True
+    def reload_soon(self):
+        print("reload", flush=True)
     async def __call__(self, scope, receive, send):
         if scope["type"] == "lifespan":
             while True:

@@ -1,0 +1,94 @@
+"""What one configuration makes: keyring, upstreams, table, pipeline; opened, used and let go as one.
+
+A reload makes another and swaps the whole. The old one's requests go on with what they began with; when the last of
+them has ended its connections are closed. What a reload must not touch (figures, log, who rests) is handed in.
+"""
+
+from dataclasses import dataclass
+
+import providers
+from router import config
+from router.attempts import Walker
+from router.config import Loaded
+from router.health import Resting
+from router.keys import KeyPool, Keyring
+from router.live import Live
+from router.metrics import Metrics
+from router.outgoing import Upstream
+from router.pipeline import Pipeline
+from router.recorder import Recorder
+from router.routing import Table
+from router.secrets import Scrubber
+
+
+@dataclass(frozen=True, slots=True)
+class Lasting:
+    """What outlives a configuration."""
+
+    metrics: Metrics
+    recorder: Recorder
+    resting: Resting
+
+
+class Parts:
+    """`sandbox`: the address of the one in this process, where an upstream needs it. `before`: what these replace."""
+
+    def __init__(self, loaded: Loaded, lasting: Lasting, sandbox: str, before: "Parts | None" = None) -> None:
+        settings = loaded.config
+        self.loaded = loaded
+        self.keyring = Keyring(settings.auth, settings.plans, settings.virtual_keys)
+        self.upstreams: dict[str, Upstream] = {}
+        for name, each in settings.upstreams.items():
+            provider = providers.find(each.provider)
+            assert provider is not None, "checked at load"
+            base_url = each.base_url or provider.base_url or sandbox
+            keys = KeyPool(name, tuple(each.keys), lasting.resting)
+            self.upstreams[name] = Upstream(name, provider, each, keys, base_url)
+        lasting.resting.settings = settings.rest
+        scrubber = Scrubber(config.secrets_of(settings))
+        self.pipeline = Pipeline(
+            table=config.table_of(loaded),
+            keyring=self.keyring,
+            walker=Walker(self.upstreams, lasting.resting, settings.retry, scrubber),
+            recorder=lasting.recorder,
+            resting=lasting.resting,
+            max_body=settings.server.max_body,
+            max_upload=settings.server.max_upload,
+            default_models=settings.default_models,
+            scrubber=scrubber,
+        )
+        self._live = Live(self.upstreams, lambda: self.pipeline.table, self._swap)
+        self._take_over(before)
+
+    def _swap(self, table: Table) -> None:
+        self.pipeline.table = table
+
+    def _take_over(self, before: "Parts | None") -> None:
+        """What upstreams that stay as they were have listed, and that they answer, is believed until they are asked."""
+        table = self.pipeline.table
+        same = [
+            name
+            for name, each in self.upstreams.items()
+            if before is not None and name in before.upstreams and before.upstreams[name].settings == each.settings
+        ]
+        known = before.pipeline.table if before is not None else table
+        discovered = {name: ids for name, ids in known.discovered.items() if name in same} | dict(table.discovered)
+        silent = frozenset(each for each in self._live.silent() if each not in same or each in known.silent)
+        self.pipeline.table = table.with_live(discovered, silent)
+
+    async def open(self) -> None:
+        self.pipeline.open()
+        await self._live.open()
+
+    async def retire(self) -> None:
+        """Let what runs end, then close."""
+        await self._live.close()
+        for upstream in self.upstreams.values():
+            upstream.pool.retire()
+        await self.pipeline.emptied()
+        await self.close()
+
+    async def close(self) -> None:
+        await self._live.close()
+        for upstream in self.upstreams.values():
+            await upstream.pool.close()

@@ -61,13 +61,13 @@ class Walker:
         self._settings = settings
         self._most = settings.deployments
         self._scrubber = scrubber
-        self._budgets = {name: Budget(settings.budget) for name in upstreams}
+        self._budgets = {name: Budget(settings.budget, monotonic()) for name in upstreams}
         self.splices = settings.splice
         self.speeds = Speeds()
         self._dice = random.Random()  # noqa: S311 - jitter, not secrets
 
     async def walk(self, call: Call, plan: Plan, story: Story) -> Served:
-        record = story.record
+        record, resting = story.record, self._resting
         attempts = rotations = 0
         last: Failure | None = None
         candidates = plan.attempts
@@ -91,9 +91,9 @@ class Walker:
                 began = monotonic()
                 budget = self._budgets[upstream.name]
                 if tries == 1:
-                    budget.request(began)
-                if self._resting:
-                    self._resting.begin(name, began)
+                    budget.requests += 1
+                if not resting.calm:
+                    resting.begin(name, began)
                 result = await self._attempt(call, candidate, upstream, key, bool(later))
                 now = monotonic()
                 seconds = now - began
@@ -102,8 +102,8 @@ class Walker:
                     record.tries.append(Try(upstream.name, name, result.answer.status, "serve", "", seconds))
                     _note(record, upstream, candidate, key)
                     self.speeds.note(name, seconds)
-                    if self._resting:
-                        self._resting.serve(name, now)
+                    if not resting.calm:
+                        resting.serve(name, now)
                     return result
                 standing = Standing(
                     tries=tries,

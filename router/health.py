@@ -41,23 +41,26 @@ class Trouble(msgspec.Struct):
 class Resting:
     """Names (a deployment's, a key's) at rest, each until a moment of the clock given."""
 
-    __slots__ = ("_dice", "_troubles", "_until", "settings")
+    __slots__ = ("_dice", "_troubles", "_until", "calm", "settings")
 
     def __init__(self, settings: RestSettings | None = None, dice: random.Random | None = None) -> None:
         self.settings = settings or RestSettings()
         self._dice = dice or random.Random()  # noqa: S311 - a share of requests, not secrets
         self._until: dict[str, float] = {}
         self._troubles: dict[str, Trouble] = {}
+        self.calm = True  # nobody rests and nobody failed: what a request looks at
 
     def rest(self, name: str, until: float) -> None:
         if until > self._until.get(name, 0.0):
             self._until[name] = until
+            self.calm = False
 
     def fail(self, name: str, now: float) -> None:
         """A failure that was the deployment's own."""
         trouble = self._troubles.get(name)
         if trouble is None:
             trouble = self._troubles[name] = Trouble(deque(maxlen=self.settings.after.count))
+            self.calm = False
         if trouble.rest and not trouble.since:
             if not trouble.probing:
                 return  # begun before it was left alone, or in spite of it
@@ -104,43 +107,38 @@ class Resting:
                     found.setdefault(name, now)
             elif not trouble.rest and now - trouble.failures[-1] > self.settings.after.seconds:
                 del self._troubles[name]
+        self.calm = not (self._until or self._troubles)
         return found
-
-    def __bool__(self) -> bool:
-        return bool(self._until or self._troubles)
 
 
 class Budget:
-    """Retries at one upstream as a share of its requests, over the present window and what is left of the last."""
+    """Retries at one upstream as a share of its requests, over the present window and what is left of the last.
 
-    __slots__ = ("_before", "_requests", "_retries", "_share", "_since")
+    A request only adds to `requests`; windows are turned when somebody asks.
+    """
 
-    def __init__(self, share: float) -> None:
+    __slots__ = ("_before", "_retries", "_share", "_since", "requests")
+
+    def __init__(self, share: float, now: float = 0.0) -> None:
         self._share = share
-        self._since = 0.0
-        self._requests = self._retries = 0
-        self._before = (0, 0)
-
-    def request(self, now: float) -> None:
-        if now - self._since >= WINDOW:
-            self._turn(now)
-        self._requests += 1
+        self._since = now
+        self.requests = 0
+        self._retries = 0
+        self._before = (0.0, 0.0)
 
     def allows(self, now: float) -> bool:
-        if now - self._since >= WINDOW:
-            self._turn(now)
-        left = 1.0 - (now - self._since) / WINDOW
-        requests = self._requests + self._before[0] * left
+        windows = (now - self._since) / WINDOW
+        if windows >= 1.0:
+            recent = self._retries if windows < 2.0 else 0
+            self._before = (self.requests / windows, recent)
+            self.requests = self._retries = 0
+            self._since, windows = now, 0.0
+        left = 1.0 - windows
+        requests = self.requests + self._before[0] * left
         return self._retries + self._before[1] * left < max(LEAST, self._share * requests)
 
     def retry(self) -> None:
         self._retries += 1
-
-    def _turn(self, now: float) -> None:
-        recent = now - self._since < 2 * WINDOW
-        self._before = (self._requests, self._retries) if recent else (0, 0)
-        self._requests = self._retries = 0
-        self._since = now
 
 
 class Speeds:

@@ -219,9 +219,9 @@ def _credential(headers: Headers) -> tuple[bytes | None, bytes]:
 class Resting(Protocol):
     """Until when a name is left alone (router/health.py); 0 where it is not."""
 
+    calm: bool  # no name was left alone at all
+
     def until(self, name: str) -> float: ...
-    def __bool__(self) -> bool:
-        """Whether any name was left alone at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +247,7 @@ class KeyPool:
     def lend(self, now: float) -> Lent | None:
         """The next key that does not rest, or None."""
         count = len(self._lent)
-        if count and not self._resting:  # as it nearly always is
+        if count and self._resting.calm:  # as it nearly always is
             lent = self._lent[self._next]
             self._next = (self._next + 1) % count
             return lent

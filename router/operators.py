@@ -120,8 +120,7 @@ class Operators:
     # What siblings are told
 
     def last(self) -> bytes:
-        recent = self._recorder.recent
-        return msgspec.json.encode([recent[-number][0] for number in range(1, min(len(recent), _SHOWN) + 1)])
+        return msgspec.json.encode(self._recorder.last(_SHOWN))
 
     def one(self, request_id: str) -> bytes:
         found = self._recorder.find(request_id)

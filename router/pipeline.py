@@ -216,7 +216,7 @@ class Pipeline:
         return found
 
     def _plan(self, found: Found) -> Plan:
-        if found.plan.route.policy == "ordered" and not self._resting:
+        if found.plan.route.policy == "ordered" and self._resting.calm:
             return found.plan
         resting = self._resting.resting(monotonic())
         walker = self._walker

@@ -15,17 +15,21 @@ from router.record import Record
 from router.routing import Plan
 
 WAITING: Final = 10_000  # lines
-RECENT: Final = 1_000  # requests that can be looked up
+RECENT: Final = 256  # requests that went well at once, and can be looked up
+REMARKABLE: Final = 1_000  # of the others
 
 
 class Recorder:
-    """`record` is synchronous and never fails a request. `recent`: the last requests and what was planned for them."""
+    """`record` is synchronous and never fails a request. `recent` and `remarkable`: the last requests, and
+    what was planned for them.
+    """
 
     def __init__(self, metrics: Metrics, log: BinaryIO | None) -> None:
         self.metrics = metrics
         self._log = log
         self._encode = msgspec.json.Encoder().encode
         self.recent: deque[tuple[Record, Plan | None]] = deque(maxlen=RECENT)
+        self.remarkable: deque[tuple[Record, Plan | None]] = deque(maxlen=REMARKABLE)
         self._lines: deque[bytes] = deque()  # its ends are safe to use from two threads
         self._lost = 0
         self._wake = threading.Event()
@@ -39,7 +43,8 @@ class Recorder:
 
     def record(self, record: Record, plan: Plan | None = None) -> None:
         self.metrics.count(record)
-        self.recent.append((record, plan))
+        plain = record.outcome == "ok" and len(record.tries) < 2
+        (self.recent if plain else self.remarkable).append((record, plan))
         if self._thread is None:
             return
         if len(self._lines) > WAITING:
@@ -47,9 +52,15 @@ class Recorder:
             return
         self._lines.append(self._encode(record))
 
+    def last(self, count: int) -> list[Record]:
+        """The newest first."""
+        newest = sorted((*self.recent, *self.remarkable), key=lambda each: -each[0].time)
+        return [record for record, _ in newest[:count]]
+
     def find(self, request_id: str) -> dict[str, Any] | None:
         """One of the last requests: its record, the candidates in the order of its plan, and those left out."""
-        found = next((each for each in reversed(self.recent) if each[0].id == request_id), None)
+        last = (*reversed(self.recent), *reversed(self.remarkable))
+        found = next((each for each in last if each[0].id == request_id), None)
         if found is None:
             return None
         record, plan = found

@@ -16,7 +16,7 @@ from providers.spec import CONVERSATIONAL, TEXT_GENERATION, Fields, Task, raw, v
 from router.call import Call
 from router.routing import Candidate
 
-ROOM: Final = 256 * 1024  # bytes of payloads that are kept of a stream; a longer one is not carried on
+KEPT: Final = 1024  # payloads of a stream, a quarter of a megabyte; a longer one is not carried on
 THOUGHTS: Final = ("reasoning_content", "reasoning")
 _LIMITS: Final = ("max_tokens", "max_completion_tokens", "max_new_tokens")
 _BARRED: Final = ("tools", "functions", "response_format", "logprobs", "echo", "suffix", "guided_json", "grammar")

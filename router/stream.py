@@ -10,7 +10,9 @@ the caller's dialect and no `[DONE]`.
 import asyncio
 import contextlib
 import re
+from collections import deque
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, Final, Literal
 
 import msgspec
@@ -35,7 +37,7 @@ ENDS: Final[Mapping[str, tuple[bytes, ...]]] = {  # what an event that ends a st
     spec.RESPONSES: (b'"response.completed"', b'"response.incomplete"', b'"response.failed"'),
 }
 _TOKENS_END: Final = (b'"generated_text":"', b'"generated_text": "')
-_NOT_YET: Final = {spec.CONVERSATIONAL: b'"finish_reason":null', spec.TEXT_GENERATION: b'"finish_reason":null'}
+_LAST: Final = 4  # events: behind the one that ends an answer come its usage, [DONE], little else
 GRACE: Final = 3.0  # seconds for what comes behind the event that ends an answer: its usage, [DONE], the end
 FAREWELL: Final = 0.25  # seconds for the last event of a stream that the end of the server cuts
 _RESCUED: Final = frozenset({"closed", "silence", "truncated", "framing", "upstream_error", "diverged"})
@@ -54,21 +56,19 @@ class Stream:
         "_caller",
         "_done",
         "_echo",
-        "_ended",
         "_ends",
         "_failed",
         "_kept",
         "_last_words",
-        "_not_yet",
         "_notice",
         "_plan",
-        "_room",
         "_scrubber",
         "_seam",
         "_served",
         "_splitter",
         "_story",
         "_task",
+        "_torn",
         "_walker",
         "_writer",
     )
@@ -96,17 +96,16 @@ class Stream:
         self._done = False
         self._failed = ""
         self._last_words = b""  # an upstream's own error event
-        self._kept: list[bytes] = []  # payloads, for a splice
-        self._room = splice.ROOM if plan.route.splice and walker.splices else 0
+        splices = plan.route.splice and walker.splices
+        self._kept: deque[bytes] = deque(maxlen=splice.KEPT if splices else _LAST)  # payloads
+        self._torn = False  # something was passed on unread
         self._seam: splice.Seam | None = None
         self._notice = b""  # a comment that says who carries on
         task = self._task = served.candidate.task
         self._writer = _writer(call, served) if served.prepared.crossed else None
-        self._ended = False  # an event said that the answer is complete
         self._ends = ENDS.get(task, ())
-        self._not_yet = _NOT_YET.get(task, b"\0")
         if call.endpoint.dialect.name in ("tgi", "huggingface") and self._writer is None:
-            self._ends, self._not_yet = _TOKENS_END, b'"generated_text":null'
+            self._ends = _TOKENS_END
 
     async def run(self, lines: bytes) -> None:
         caller, first = self._caller, self._served.answer
@@ -141,6 +140,7 @@ class Stream:
         """Pass on what one upstream says, to its end or to where it broke (`_failed`); what is left to be said."""
         caller, upstream = self._caller, self._served.answer
         upstream.clocks(self._served.clocks[0])
+        upstream.on_quiet = self._quiet
         try:
             first = self._pass(self._served.blocks, False)
             more = not first or caller.write(first)
@@ -151,10 +151,21 @@ class Stream:
                     break
                 more = False
         except Broken as broken:
-            if not self._failed and not (self._done or self._ended):  # behind the end of an answer nothing is missed
+            if not self._failed and not (self._done or self._ended()):  # behind the end of an answer nothing is missed
                 self._failed = broken.reason
             return b"" if self._failed else self._closing()
         return self._end()
+
+    def _ended(self) -> bool:
+        """Whether one of the last events said that the answer is complete."""
+        return any(end in each for each in islice(reversed(self._kept), _LAST) for end in self._ends)
+
+    def _quiet(self) -> None:
+        """Nothing came for a moment: behind the end of an answer nobody need wait long."""
+        if self._ends and self._ended():
+            answer = self._served.answer
+            answer.on_quiet = None
+            answer.clocks(min(GRACE, self._served.clocks[0]))
 
     async def _rescued(self) -> bool:
         """Whether another deployment carries this stream on."""
@@ -163,9 +174,10 @@ class Stream:
             return False
         self._walker.broke(broken)
         shape = splice.shape_of(broken)
-        if self._room <= 0 or shape is None or not splice.allowed(self._call):
+        passed = self._kept
+        if len(passed) == passed.maxlen or self._torn or shape is None or not splice.allowed(self._call):
             return False
-        told = splice.told(self._kept, shape)
+        told = splice.told(passed, shape)
         if told is None:
             return False
         self._served.answer.close()
@@ -214,7 +226,7 @@ class Stream:
             self._done = True
             return block if self._writer is None else b""
         if self._splitter.torn and len(block) >= self._splitter.limit:
-            self._room = 0
+            self._torn = True
             return block
         return self._event(block, payload)
 
@@ -233,12 +245,7 @@ class Stream:
                 return b""
             block, payload = self._notice + sse.event(followed), followed
             self._notice = b""
-        self._room -= len(payload)
-        if self._room > 0:
-            self._kept.append(payload)
-        if payload.find(self._not_yet) < 0 and not self._ended and any(end in payload for end in self._ends):
-            self._ended = True
-            self._served.answer.clocks(min(GRACE, self._served.clocks[0]))
+        self._kept.append(payload)
         if found.usage is not None or found.details is not None or found.response is not None:
             used, alone = usage.of_event(payload)
             if used is not None:
@@ -291,7 +298,7 @@ class Stream:
             out = self._one(rest + b"\n\n")
             if self._writer is None and out:
                 out = rest if self._done else out
-        if not self._failed and not (self._done or self._ended or not self._ends):
+        if not self._failed and not (self._done or not self._ends or self._ended()):
             self._failed = "truncated"
         return out if self._failed else out + self._closing()
 

@@ -46,6 +46,7 @@ class Answer:
         "framed",
         "headers",
         "moved",
+        "on_quiet",
         "reused",
         "status",
         "touched",
@@ -62,6 +63,7 @@ class Answer:
         self.uploading = False
         self.reused = False
         self.moved = False  # something came since the ticker looked
+        self.on_quiet: Callable[[], None] | None = None  # called by the ticker where nothing came since it looked
         self.due = due
         self.deadline = deadline
         self._source = source
@@ -209,4 +211,6 @@ class Answer:
             self.moved = False
             if self.status and self._silence != NEVER:
                 self.due = min(now + self._silence, self.deadline)
+        elif self.on_quiet is not None:
+            self.on_quiet()
         return self.due <= now

@@ -110,7 +110,7 @@ class Walker:
                     attempts=attempts,
                     rotations=rotations,
                     other_key=isinstance(key, Lent) and self._has_other(upstream, key, now),
-                    pooled=isinstance(key, Lent),
+                    pooled=not isinstance(key, Secret),
                     others=bool(later),
                     larger=_larger(candidate, later),
                     remaining=call.deadline - now,
@@ -166,7 +166,8 @@ class Walker:
                 if isinstance(result, Served):
                     result.answer.close()
                     result = Failure(candidate, Outcome(0, now - began, "bad_response"))
-                standing = Standing(tries=1, attempts=1, rotations=0, other_key=False, pooled=isinstance(key, Lent),
+                ours = not isinstance(key, Secret)
+                standing = Standing(tries=1, attempts=1, rotations=0, other_key=False, pooled=ours,
                                     others=others, larger=False, remaining=0.0, replay=True)  # fmt: skip
                 self._judged(result, standing, key, now)
                 record.tries.append(self._tried(result, Verdict.NEXT, now - began))
@@ -285,7 +286,10 @@ class Walker:
         kind = answer.fields.get(b"content-type", b"").lower()
         if kind.startswith(b"text/event-stream"):
             return await _first_event(call, candidate, prepared, answer)
-        if call.endpoint.media or (kind and b"json" not in kind):
+        if kind.startswith(b"text/html"):  # somebody's page, never an answer
+            answer.close()
+            return Failure(candidate, Outcome(0, 0.0, "bad_response"))
+        if call.endpoint.media or (call.upload is not None and kind and b"json" not in kind):
             if call.stream or (prepared.crossed and kind):
                 answer.close()
                 return Failure(candidate, Outcome(0, 0.0, "bad_response"))

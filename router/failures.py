@@ -67,6 +67,8 @@ class _Body(msgspec.Struct, frozen=True):
 
 def of_answer(candidate: Candidate, status: int, headers: Headers, body: bytes, seconds: float) -> Failure:
     """An answer that is not 2xx. Redirects are never followed."""
+    if status > 599:
+        return Failure(candidate, Outcome(0, seconds, "bad_response"))
     if status < 400:
         return Failure(candidate, Outcome(502, seconds, "redirect"))
     code, message, param, estimated = _read(body)

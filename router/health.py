@@ -34,7 +34,7 @@ class Trouble(msgspec.Struct):
 
     failures: deque[float]
     rest: float = 0.0
-    probing: bool = False
+    probing: float = 0.0  # until when a probe may take; 0 while there is none
     since: float = 0.0  # when it served again
 
 
@@ -72,22 +72,28 @@ class Resting:
                 return
             failures.clear()
             trouble.rest, trouble.since = self.settings.first, 0.0
-        trouble.probing = False
+        self._answered(name, trouble)
         self.rest(name, now + trouble.rest)
 
     def begin(self, name: str, now: float) -> None:
         """An attempt begins: where the rest is over it is the probe, and the others stay away meanwhile."""
         trouble = self._troubles.get(name)
         if trouble is not None and trouble.rest and not trouble.since and self.until(name) <= now:
-            trouble.probing = True
-            self._until[name] = now + PROBE
+            trouble.probing = self._until[name] = now + PROBE
+            self.calm = False
 
     def serve(self, name: str, now: float) -> None:
         """It served: a breaker that was open closes."""
         trouble = self._troubles.get(name)
         if trouble is not None and trouble.rest and not trouble.since:
-            trouble.since, trouble.probing = now, False
-            self._until.pop(name, None)
+            trouble.since = now
+            self._answered(name, trouble)
+
+    def _answered(self, name: str, trouble: Trouble) -> None:
+        """The probe is over, and with it its claim; what somebody asked for meanwhile stands."""
+        if trouble.probing and self._until.get(name) == trouble.probing:
+            del self._until[name]
+        trouble.probing = 0.0
 
     def until(self, name: str) -> float:
         """The moment at which `name` may be used again; 0 where it does not rest."""

@@ -21,7 +21,8 @@ from router.settings import Duration, Settings, Share
 
 SHORT_HINT: Final = 3.0  # a server's hint up to this many seconds is waited for although others could serve
 QUICK: Final = 2.0  # a 502 later than this may have been a generation
-REST_MOST: Final = 300.0  # hints beyond it are not believed
+REST_MOST: Final = 300.0  # seconds for which anybody is left alone, whatever the hint
+LONGEST: Final = 3600.0
 
 
 class Kind(Enum):
@@ -110,7 +111,7 @@ class Standing(msgspec.Struct, frozen=True):
     attempts: int  # in all, this one included
     rotations: int
     other_key: bool
-    pooled: bool  # the key is ours, not the caller's
+    pooled: bool  # the key is ours or there is none; not the caller's
     others: bool  # another candidate may follow
     larger: bool  # one of them has a larger context
     remaining: float  # seconds to the deadline
@@ -190,6 +191,8 @@ def _pause(
     kind: Kind, outcome: Outcome, standing: Standing, settings: RetrySettings, dice: random.Random
 ) -> float | None:
     """Seconds to wait before the same deployment is tried again, or None where it is not."""
+    if outcome.reason == "redirect":
+        return None  # it would send us there again
     longest = min(settings.honour_retry_after, standing.remaining / 2)
     if kind is Kind.BUSY and outcome.hint is not None:
         patient = standing.wait and not standing.others
@@ -245,7 +248,8 @@ _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def _usable(seconds: float | None) -> float | None:
-    return seconds if seconds is not None and 0.0 < seconds <= 3600.0 else None
+    """Nothing below a moment, and never more than an hour: what is asked for beyond it is asked for in error."""
+    return min(seconds, LONGEST) if seconds is not None and seconds > 0.0 else None
 
 
 def _number(text: str) -> float | None:
@@ -253,7 +257,7 @@ def _number(text: str) -> float | None:
         value = float(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) and "_" not in text else None
+    return None if math.isnan(value) or "_" in text else value
 
 
 def _until(date: str, now: str) -> float | None:

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from router.upstream.compressed import opened
 from router.upstream.faults import Break, Broken
 
 BUFFER_HIGH: Final = 256 * 1024  # pause reading above
@@ -127,9 +128,10 @@ class Answer:
         return bool(self._chunks)
 
     async def read(self, limit: int) -> bytes:
-        """The whole body, at most `limit` bytes. Raises Broken."""
+        """The whole body, at most `limit` bytes, opened where it came compressed. Raises Broken."""
         if self.complete and self._size <= limit:
-            return b"".join(self._chunks)
+            body = b"".join(self._chunks)
+            return self._opened(body, limit) if b"content-encoding" in self.fields else body
         parts: list[bytes] = []
         size = 0
         while data := await self.chunk():
@@ -138,7 +140,15 @@ class Answer:
                 self.close()
                 raise Broken("too_large")
             parts.append(data)
-        return b"".join(parts)
+        body = b"".join(parts)
+        return self._opened(body, limit) if b"content-encoding" in self.fields else body
+
+    def _opened(self, body: bytes, limit: int) -> bytes:
+        data = opened(body, self.fields.pop(b"content-encoding"), limit)
+        if data is None:
+            raise Broken("framing")
+        self.headers = [each for each in self.headers if each[0] != b"content-encoding"]
+        return data
 
     def close(self) -> None:
         """Let go: an answer that has not ended takes its connection with it."""

@@ -211,13 +211,11 @@ def no_prefill(attempt: Attempt) -> Iterator[Step]:
 
 def down_for(seconds: float) -> Script:
     def script(attempt: Attempt) -> Iterator[Step]:
-        began = down.setdefault(attempt.model, attempt.at)
-        if attempt.at - began < seconds:
+        if attempt.after < seconds:
             yield error(503, "down")
         else:
             yield from stream(attempt.model)
 
-    down: dict[str, float] = {}
     return script
 
 

@@ -32,11 +32,14 @@ Step = bytes | float | End
 
 @dataclass
 class Attempt:
-    """One request, as it arrived. `nth` of its model, from 1. `ended`: when the connection was over, by either side."""
+    """One request, as it arrived. `nth` of its model, from 1, so many seconds `after` the first. `ended`: when the
+    connection was over, by either side.
+    """
 
     at: float
     model: str
     nth: int
+    after: float
     path: str
     headers: dict[str, str]
     body: Any
@@ -89,8 +92,9 @@ class Chaos:
         raw = await reader.readexactly(int(headers.get("content-length", "0")))
         body = json.loads(raw) if raw else None
         model = body.get("model", "") if isinstance(body, dict) else ""
-        nth = sum(each.model == model for each in self.attempts) + 1
-        attempt = Attempt(time.monotonic(), model, nth, first.split(" ")[1], headers, body)
+        earlier, now = self.of(model), time.monotonic()
+        after = now - earlier[0].at if earlier else 0.0
+        attempt = Attempt(now, model, len(earlier) + 1, after, first.split(" ")[1], headers, body)
         self.attempts.append(attempt)
         return attempt
 
@@ -99,7 +103,7 @@ class Chaos:
     ) -> tuple[End, bytes]:
         """The script beside an ear for the caller's leaving."""
         leaving = asyncio.ensure_future(reader.read(1))
-        script = self.scripts.get(attempt.model) or self.scripts["*"]
+        script = self.scripts.get(attempt.model) or self.scripts.get("*", _nobody)
         try:
             for step in script(attempt):
                 if isinstance(step, bytes):
@@ -126,6 +130,10 @@ class Chaos:
             leaving.cancel()
             with contextlib.suppress(asyncio.CancelledError, OSError):
                 await leaving
+
+
+def _nobody(_: Attempt) -> Iterator[Step]:
+    yield b"HTTP/1.1 404 X\r\ncontent-length: 0\r\n\r\n"
 
 
 @contextlib.contextmanager

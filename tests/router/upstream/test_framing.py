@@ -1,6 +1,7 @@
 """Answers over a real socket: the same however the network cuts them, and never a clean end where one was cut off."""
 
 import asyncio
+import gzip
 import itertools
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.upstream.answer import Answer
+from router.upstream.compressed import opened
 from router.upstream.faults import Broken, Silence
 from tests.router.upstream.scripted import HELLO, End, Scripted, Whole, answered, looped, settled, silenced, whole
 
@@ -223,14 +225,43 @@ async def test_a_large_body_behind_a_small_head_is_no_large_head() -> None:
         await pool.close()
 
 
+SQUEEZED = gzip.compress(b"hi")
+
+
 @looped
-async def test_a_compressed_body_that_comes_all_the_same_is_passed_on_as_it_is_with_its_coding() -> None:
-    squeezed = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\xcb\xc8\x04\x00\xac\x2a\x93\xd8\x02\x00\x00\x00"
-    head = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(squeezed)
-    async with Scripted([head + squeezed]) as upstream:
+async def test_a_compressed_body_that_comes_all_the_same_is_poured_as_it_is_with_its_coding() -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(SQUEEZED)
+    async with Scripted([head + SQUEEZED]) as upstream:
         pool = upstream.pool()
         answer = await answered(pool)
         assert isinstance(answer, Answer)
         assert answer.fields[b"content-encoding"] == b"gzip"
-        assert await answer.read(100) == squeezed
+        assert await answer.chunk() == SQUEEZED
         await pool.close()
+
+
+@looped
+async def test_where_it_is_read_it_is_opened_and_its_coding_forgotten() -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(SQUEEZED)
+    async with Scripted([head + SQUEEZED]) as upstream:
+        pool = upstream.pool()
+        answer = await answered(pool)
+        assert await answer.read(100) == b"hi"
+        assert not any(name == b"content-encoding" for name, _ in answer.headers)
+        await pool.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "coding"),
+    [
+        (gzip.compress(b"a" * 101), b"gzip"),
+        (gzip.compress(b"a" * 50_000_000), b"gzip"),
+        (SQUEEZED[:-4], b"gzip"),
+        (b"hi", b"gzip"),
+        (SQUEEZED, b"br"),
+        (gzip.compress(SQUEEZED), b"gzip, gzip"),
+    ],
+    ids=["over", "bomb", "torn", "none", "unknown", "twice"],
+)
+def test_what_cannot_be_opened_within_its_bound_is_no_body(body: bytes, coding: bytes) -> None:
+    assert opened(body, coding, 100) is None

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from importlib import metadata
 from typing import Any, Final, Protocol
 
-import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -28,8 +27,9 @@ from router.config import ConfigFaults, Loaded
 from router.errors import Refused, not_found
 from router.health import Resting
 from router.keys import Identity, Keyring
+from router.limits import Running
 from router.metrics import Metrics
-from router.operators import Operators
+from router.operators import Operators, json_of
 from router.outgoing import Upstream
 from router.parts import Lasting, Parts
 from router.recorder import Recorder
@@ -48,6 +48,7 @@ class Turn(Caller, Protocol):
     """A request on our own server."""
 
     method: bytes
+    extra_lines: bytes
 
     def path(self) -> str: ...
 
@@ -68,6 +69,7 @@ class Router:
         self._metrics = Metrics()
         self._recorder = Recorder(self._metrics, log)
         self._resting = Resting(loaded.config.rest)
+        self._limits = Running(self._siblings.count)
         self._sandbox: Sandbox | None = None
         self._parts: Parts | None = None
         self._reloading = asyncio.Lock()
@@ -104,10 +106,17 @@ class Router:
 
     def short_way(self, turn: Turn) -> Awaitable[None] | None:
         """What our own server asks first: requests for models need no ASGI."""
-        if turn.method != b"POST" or self._parts is None:
+        parts = self._parts
+        if parts is None:
+            return None
+        if parts.cors is not None and b"origin" in turn.fields:
+            turn.extra_lines = parts.cors.lines(turn.fields)
+            if turn.method == b"OPTIONS" and turn.extra_lines:
+                return turn.answer(204, parts.cors.preflight(turn.fields), b"")
+        if turn.method != b"POST":
             return None
         found = endpoints.find(turn.path())
-        return None if found is None else self._parts.pipeline.serve(turn, *found)
+        return None if found is None else parts.pipeline.serve(turn, *found)
 
     def drain(self) -> None:
         self.draining = True
@@ -127,6 +136,7 @@ class Router:
         self._parts = await self._make(self._loaded, None)
         await self._siblings.open(self._told)
         self._in_background(watch.follow(self._files, self.reload))
+        self._in_background(self._metrics.follow_lag())
         try:
             yield
         finally:
@@ -144,7 +154,7 @@ class Router:
         if named and self._sandbox is None:
             self._sandbox = Sandbox()
             await self._sandbox.open()
-        lasting = Lasting(self._metrics, self._recorder, self._resting)
+        lasting = Lasting(self._metrics, self._recorder, self._resting, self._limits)
         parts = Parts(loaded, lasting, self._sandbox.base_url if self._sandbox else "", before)
         await parts.open()
         return parts
@@ -208,10 +218,11 @@ class Router:
 
     def snapshot(self) -> bytes:
         resting = self._resting.resting(asyncio.get_running_loop().time())
-        return self._metrics.snapshot(self.generation, [_rest_labels(name) for name in resting])
+        limited = list(self._limits.refused.items())
+        return self._metrics.snapshot(self.generation, [_rest_labels(name) for name in resting], limited)
 
     async def _root(self, _: Request) -> Response:
-        return _json({"ok": "ok"})
+        return json_of({"ok": "ok"})
 
     # Callers
 
@@ -225,7 +236,7 @@ class Router:
     def _for_callers(self, request: Request, view: Callable[[Identity, Any], Any]) -> Response:
         assert self._parts is not None
         try:
-            return _json(view(self.keyring.identify(request.scope["headers"]), self._parts.pipeline.table))
+            return json_of(view(self.keyring.identify(request.scope["headers"]), self._parts.pipeline.table))
         except Refused as refused:
             return _refusal(DIALECTS["openai"], refused.fault)
 
@@ -256,7 +267,7 @@ class Router:
             if upstream.provider.name in ("tgi", "sandbox"):
                 info = await live.get(upstream, "/info")
                 if isinstance(info, dict):
-                    return _json({**info, "model_id": model})
+                    return json_of({**info, "model_id": model})
         contexts = [place["context_length"] for place in entry["providers"] if "context_length" in place]
         info = {
             "model_id": model,
@@ -264,7 +275,7 @@ class Router:
             "router": "inference-router",
             "version": self.version,
         }
-        return _json(
+        return json_of(
             info | ({"max_input_tokens": max(contexts), "max_total_tokens": max(contexts)} if contexts else {})
         )
 
@@ -297,10 +308,6 @@ def _rest_labels(name: str) -> tuple[str, str]:
     """`upstream/…digest` of a key, `upstream/id` of a deployment → upstream, key (empty for a deployment)."""
     upstream, _, rest = name.partition("/")
     return upstream, rest if rest.startswith("…") else ""
-
-
-def _json(value: Any, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(value), status, media_type="application/json")
 
 
 def _refusal(dialect: Dialect, fault: Fault) -> Response:

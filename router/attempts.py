@@ -233,7 +233,7 @@ class Walker:
         so_far: splice.Told | None = None,
     ) -> Served | Failure:
         """One try at one deployment: its answer with the first event in hand, or what came instead."""
-        began = monotonic()
+        began, lane = monotonic(), call.identity.tenant
         clocks = upstream.clocks
         first = clocks.first_event if others else clocks.last_candidate
         silence = clocks.silence if others else clocks.last_candidate
@@ -245,7 +245,7 @@ class Walker:
                 head = upstream.upload(candidate, key, call.upload.boundary, length)
                 prepared = Prepared(b"")
                 answer = await upstream.pool.open(
-                    head, call.upload.pieces(model), first=NEVER, deadline=deadline, replay=False
+                    head, call.upload.pieces(model), first=NEVER, deadline=deadline, replay=False, lane=lane
                 )
             else:
                 if upstream.refuses_urls and (field := translate.url_in(call)) is not None:
@@ -254,7 +254,7 @@ class Walker:
                 head = upstream.post(candidate, call.stream, key, len(prepared.body))
                 wait = first if call.stream else NEVER
                 answer = await upstream.pool.open(
-                    head, prepared.body, first=wait, deadline=deadline, replay=call.replay
+                    head, prepared.body, first=wait, deadline=deadline, replay=call.replay, lane=lane
                 )
         except Unreadable as unreadable:
             return Failure(candidate, Outcome(unreadable.status, 0.0, code="invalid_request"), unreadable=unreadable)

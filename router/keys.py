@@ -120,6 +120,7 @@ class Identity:
     plan: str = ""
     user_key: Secret | None = None
     stored_keys: Mapping[str, Secret] = field(default_factory=lambda: _NO_KEYS)  # upstream or provider → own key
+    concurrency: int | None = None  # requests that may run at once
 
     def allows(self, model: str) -> bool:
         return self.rights.allows(model)
@@ -136,7 +137,9 @@ class Keyring:
         for each in virtual_keys:
             if (digest := each.digest) is not None:
                 stored = MappingProxyType({name: key for name, key in each.user_keys.items() if key})
-                self._known[digest] = Identity(each.name, rights.get(each.plan, Rights()), each.plan, None, stored)
+                bound = plans[each.plan].concurrency if each.plan in plans else None
+                right = rights.get(each.plan, Rights())
+                self._known[digest] = Identity(each.name, right, each.plan, None, stored, bound)
         self._anonymous = Identity(ANONYMOUS)
         self._open = auth.mode == "open" or not self._known
         self._user_keys = auth.user_keys

@@ -4,6 +4,7 @@ Several workers are summed by exchanging `snapshot`s (siblings.py); no directory
 the configuration only, and there are at most `SERIES` of them: a further one is counted as `other`.
 """
 
+import asyncio
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -15,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from router.record import Record
 
 SERIES: Final = 1000
+LOOK: Final = 0.25  # seconds between two looks at the loop
 SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 OVERHEAD: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
 
@@ -77,6 +79,8 @@ class Snapshot(msgspec.Struct):
     inflight: int = 0
     generation: int = 0
     failed_reloads: int = 0
+    limited: list[tuple[Labels, int]] = []  # tenant, limit
+    lag: float = 0.0
 
 
 class Metrics:
@@ -89,6 +93,7 @@ class Metrics:
         self._splices: dict[Labels, int] = {}
         self.inflight = 0
         self.failed_reloads = 0
+        self.lag = 0.0
 
     def count(self, record: Record) -> None:
         labels = (record.dialect, record.task, record.model, record.upstream, record.status)
@@ -115,7 +120,15 @@ class Metrics:
             spliced = (splice.upstream, splice.result)
             self._splices[spliced] = self._splices.get(spliced, 0) + 1
 
-    def snapshot(self, generation: int, resting: Iterable[Labels]) -> bytes:
+    async def follow_lag(self) -> None:
+        """How late the loop comes to what is due: the worst of late, forgotten by a tenth each look."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + LOOK
+            await asyncio.sleep(LOOK)
+            self.lag = max(loop.time() - due, self.lag * 0.9)
+
+    def snapshot(self, generation: int, resting: Iterable[Labels], limited: list[tuple[tuple[str, str], int]]) -> bytes:
         return msgspec.json.encode(
             Snapshot(
                 [((*labels[:4], str(labels[4])), cell) for labels, cell in self._cells.items()],
@@ -127,6 +140,8 @@ class Metrics:
                 self.inflight,
                 generation,
                 self.failed_reloads,
+                list(limited),
+                self.lag,
             )
         )
 
@@ -173,8 +188,8 @@ class _Summed:
         )
         yield _histogram("router_first_token_seconds", "Until the first event or the answer.", cells, "first", SECONDS)
         yield _histogram("router_overhead_seconds", "Of that, the router's own part.", cells, "overhead", OVERHEAD)
-        for name, text, kind, second in _COUNTERS:
-            family = CounterMetricFamily(name, text, labels=("upstream", second))
+        for name, text, kind, labels in _COUNTERS:
+            family = CounterMetricFamily(name, text, labels=labels)
             for labels, count in _summed(getattr(snapshot, kind) for snapshot in self._snapshots).items():
                 family.add_metric(labels, count)
             yield family
@@ -187,6 +202,8 @@ class _Summed:
         )
         generation = max((each.generation for each in self._snapshots), default=0)
         yield GaugeMetricFamily("router_config_generation", "The configuration in use.", generation)
+        lag = max((each.lag for each in self._snapshots), default=0.0)
+        yield GaugeMetricFamily("router_loop_lag_seconds", "How late the event loop is, at worst of late.", lag)
         failed = sum(each.failed_reloads for each in self._snapshots)
         yield CounterMetricFamily("router_config_reload_failures", "Files that were refused.", failed)
         build = GaugeMetricFamily("router_build_info", "This build.", labels=("version",))
@@ -195,10 +212,16 @@ class _Summed:
 
 
 _COUNTERS: Final = (
-    ("router_attempts", "Attempts by what was decided after them.", "attempts", "verdict"),
-    ("router_upstream_responses", "What upstreams answered, or why not.", "responses", "status"),
-    ("router_streams_broken", "Answers that began and did not end well.", "broken", "reason"),
-    ("router_splices", "Streams that broke here, by whether another carried them on.", "splices", "result"),
+    ("router_attempts", "Attempts by what was decided after them.", "attempts", ("upstream", "verdict")),
+    ("router_upstream_responses", "What upstreams answered, or why not.", "responses", ("upstream", "status")),
+    ("router_streams_broken", "Answers that began and did not end well.", "broken", ("upstream", "reason")),
+    (
+        "router_splices",
+        "Streams that broke here, and what became of them.",
+        "splices",
+        ("upstream", "result"),
+    ),
+    ("router_limited", "Requests that a plan did not allow.", "limited", ("tenant", "limit")),
 )
 
 

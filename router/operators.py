@@ -87,10 +87,10 @@ class Operators:
         return near and not forwarded and not self._seen.behind_proxies
 
     async def _alive(self, _: Request) -> Response:
-        return _json({"status": "ok"})
+        return json_of({"status": "ok"})
 
     async def _ready(self, _: Request) -> Response:
-        return _json({"status": "draining"}, 503) if self._seen.draining else _json({"status": "ready"})
+        return json_of({"status": "draining"}, 503) if self._seen.draining else json_of({"status": "ready"})
 
     async def _metrics(self, request: Request) -> Response:
         if not self._seen.shows_metrics:
@@ -102,14 +102,14 @@ class Operators:
     async def _reload(self, _: Request) -> Response:
         faults = await self._seen.reload()
         if faults:
-            return _json({"generation": self._seen.generation, "faults": faults}, 422)
+            return json_of({"generation": self._seen.generation, "faults": faults}, 422)
         await self._siblings.ask_all("reload")
-        return _json({"generation": self._seen.generation})
+        return json_of({"generation": self._seen.generation})
 
     async def _requests(self, _: Request) -> Response:
         others = await self._siblings.ask_all("requests")
         found = [each for part in (self.last(), *others) for each in msgspec.json.decode(part)]
-        return _json({"requests": sorted(found, key=lambda each: -each["time"])[:_SHOWN]})
+        return json_of({"requests": sorted(found, key=lambda each: -each["time"])[:_SHOWN]})
 
     async def _request(self, request: Request) -> Response:
         wanted = request.path_params["id"]
@@ -127,5 +127,5 @@ class Operators:
         return msgspec.json.encode(found) if found is not None else b""
 
 
-def _json(value: Any, status: int = 200) -> Response:
+def json_of(value: Any, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, media_type="application/json")

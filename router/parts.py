@@ -10,8 +10,10 @@ import providers
 from router import config
 from router.attempts import Walker
 from router.config import Loaded
+from router.cors import Cors
 from router.health import Resting
 from router.keys import KeyPool, Keyring
+from router.limits import Running
 from router.live import Live
 from router.metrics import Metrics
 from router.outgoing import Upstream
@@ -28,6 +30,7 @@ class Lasting:
     metrics: Metrics
     recorder: Recorder
     resting: Resting
+    limits: Running
 
 
 class Parts:
@@ -52,11 +55,13 @@ class Parts:
             walker=Walker(self.upstreams, lasting.resting, settings.retry, scrubber),
             recorder=lasting.recorder,
             resting=lasting.resting,
+            limits=lasting.limits,
             max_body=settings.server.max_body,
             max_upload=settings.server.max_upload,
             default_models=settings.default_models,
             scrubber=scrubber,
         )
+        self.cors = Cors(settings.server.cors) if settings.server.cors else None
         self._live = Live(self.upstreams, lambda: self.pipeline.table, self._swap)
         self._take_over(before)
 

@@ -20,6 +20,7 @@ from router.caller import Caller
 from router.errors import Refused, bad_request, not_found, too_large
 from router.health import Resting
 from router.keys import Identity, Keyring
+from router.limits import Running
 from router.recorder import Recorder
 from router.routing import Found, Plan, Table
 from router.secrets import Scrubber
@@ -43,6 +44,7 @@ class Pipeline:
         walker: Walker,
         recorder: Recorder,
         resting: Resting,
+        limits: Running,
         max_body: int,
         max_upload: int,
         default_models: dict[str, str],
@@ -53,6 +55,7 @@ class Pipeline:
         self._walker = walker
         self._recorder = recorder
         self._resting = resting
+        self._limits = limits
         self._max_body = max_body
         self._max_upload = max_upload
         self._default_models = default_models
@@ -84,9 +87,13 @@ class Pipeline:
         self._running += 1
         call: Call | None = None
         plan: Plan | None = None
+        admitted: Identity | None = None
         try:
             identity = self._keyring.identify(caller.headers, fields)
             record.tenant = identity.tenant
+            if identity.concurrency is not None:
+                self._limits.admit(identity)
+                admitted = identity
             call = await self._read(story, identity, fields, caller, model)
             found = self._find(call)
             record.model, record.stream = found.label, call.stream
@@ -115,6 +122,8 @@ class Pipeline:
             caller.on_gone = None
             if call is not None and call.upload is not None:
                 call.upload.close()
+            if admitted is not None:
+                self._limits.release(admitted)
             metrics.inflight -= 1
             self._running -= 1
             if self._leaving is not None and not self._running:

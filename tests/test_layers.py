@@ -28,7 +28,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("router.routing", "router.story"),
     ("router.splice",),
     ("router.translate", "router.failures", "router.catalog_view"),
-    ("router.limits", "router.cache", "router.metrics", "router.ledger"),
+    ("router.limits", "router.cors", "router.cache", "router.metrics", "router.ledger"),
     ("router.recorder",),
     ("router.stores",),
     ("router.sandbox",),

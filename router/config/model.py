@@ -18,18 +18,16 @@ from router.settings import Duration, Settings, Size
 from router.upstream.settings import UpstreamSettings
 
 NOT_ENFORCED: Final = (
-    "server.cors",
-    "server.trusted_proxies",
     "auth.ttl",
     "plans.*.requests",
     "plans.*.tokens",
-    "plans.*.concurrency",
     "plans.*.budget",
     "cache",
     "stores",
     "telemetry.otlp",
 )
 
+_ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?/?").fullmatch
 _ADDRESS: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]*):(\d{1,5})").fullmatch
 
 
@@ -37,6 +35,12 @@ def _address(value: str) -> str:
     found = _ADDRESS(value)
     if value and (found is None or int(found[1]) > 65535):
         raise ValueError("expected an address such as 0.0.0.0:9090")
+    return value
+
+
+def _origin(value: str) -> str:
+    if value != "*" and not _ORIGIN(value):
+        raise ValueError('expected an origin such as https://app.example, or "*"')
     return value
 
 
@@ -66,7 +70,8 @@ class ServerSettings(Settings):
     drain: Duration = 30.0  # after SIGTERM, for answers under way
     drain_delay: Duration = 1.0  # of those, how long everybody is still served while readiness says 503
     tls: ServerTls | None = None
-    cors: list[str] = Field(default=[])  # origins
+    cors: list[Annotated[str, AfterValidator(_origin)]] = Field(default=[])  # that browsers may ask from; "*": all
+    # Where proxies stand before the router a caller from loopback may be anybody: operators send the admin key.
     trusted_proxies: list[Annotated[str, AfterValidator(_network)]] = Field(default=[])
 
 

@@ -26,11 +26,13 @@ from router.server.asgi import App
 from router.server.rules import Rejected
 from router.server.turn import Headers, Turn
 
+TOLD = 16  # callers beyond the room there is who are told so; more are only closed, for that too takes room
 ShortWay = Callable[[Turn], Awaitable[None] | None]
 
 
 class Guard(asyncio.Protocol):
     clocks = rules.Clocks()
+    most = 1 << 30  # connections of callers that there is room for, in all
     transport: asyncio.Transport
 
     def __init__(
@@ -74,7 +76,14 @@ class Guard(asyncio.Protocol):
         self.client = get_remote_addr(transport)
         self.scheme = "https" if is_ssl(transport) else "http"
         self._new_parser()
-        self._watch(self.clocks.first_byte)
+        callers = len(self.state.connections)
+        if callers <= self.most:
+            self._watch(self.clocks.first_byte)
+        elif callers <= self.most + TOLD:
+            self.parser = None
+            self._write_rejection(rules.refusal(503, "The server has no room for another connection; ask again."))
+        else:
+            self.transport.abort()
 
     def _new_parser(self) -> None:
         self.parser = httptools.HttpRequestParser(self)

@@ -68,6 +68,7 @@ class Turn:
         "_waiter",
         "complete",
         "continues",
+        "extra_lines",
         "fields",
         "gone",
         "headers",
@@ -100,6 +101,7 @@ class Turn:
         self.fields = fields  # the same by name; of a name that stands there twice, the last
         self.keep_alive = keep_alive
         self.continues = continues  # the caller waits for 100 Continue before it sends its body
+        self.extra_lines = b""  # header lines that whoever answers knows nothing of
         self.gone = False  # the caller went away
         self.started = False  # the answer has a head (it may still be held here)
         self.complete = False  # the last byte of the answer is written
@@ -216,6 +218,7 @@ class Turn:
             self.keep_alive = False  # one who was never told to continue may send the body or not
             framed += b"connection: close\r\n"
         self._framing = framing
+        lines += self.extra_lines
         self._head = b"%b%b%b%b\r\n" % (STATUS_LINES[status], self.line.default_lines(), lines, framed)
 
     def write(self, data: bytes) -> bool:
@@ -272,8 +275,8 @@ class Turn:
             return
         if self.keep_alive and len(body) <= COPIED_BODY and not self.continues and status not in BODILESS:
             self.started = self.complete = True
-            head = (STATUS_LINES[status], line.default_lines(), lines, len(body), body)
-            line.transport.write(b"%b%b%bcontent-length: %d\r\n\r\n%b" % head)
+            head = (STATUS_LINES[status], line.default_lines(), lines, self.extra_lines, len(body), body)
+            line.transport.write(b"%b%b%b%bcontent-length: %d\r\n\r\n%b" % head)
             line.turn_over(self)
         else:
             self.begin(status, lines, len(body))

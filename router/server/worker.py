@@ -9,6 +9,8 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
+import resource
 import signal
 import socket
 import time
@@ -23,6 +25,9 @@ from router.server.guard import Guard
 
 CLOSING = 1.5  # seconds for what is cancelled to finish its accounts, and for the lifespan to close
 LOOK = 0.05
+CROWDED = 0.8
+MANY = 1 << 20
+FILES = "/proc/self/fd"  # where there is none, nobody is turned away
 Stopping = tuple[float, float]  # seconds for what runs, and of those the first in which everybody is still served
 log = logging.getLogger(__name__)
 
@@ -85,9 +90,11 @@ class Worker(Server):
         self._grace, self._delay = stopping
         self._lifeline = lifeline
         self._operators = operators
+        self._looking: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self._looking = asyncio.create_task(self._look_at_files(), name="open files")
         if self._operators is not None and not self.should_exit:
             theirs = _config(self._app.operators, None, "off")
             theirs.load()
@@ -96,6 +103,14 @@ class Worker(Server):
                 lambda: Guard(theirs, self.server_state, {}, loop), sock=self._operators
             )
             self.servers.append(listening)
+
+    async def _look_at_files(self) -> None:
+        """Of the files that may be open, the last ones are for those within: new callers get a 503."""
+        with contextlib.suppress(OSError):
+            while True:
+                room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] * CROWDED - len(os.listdir(FILES))
+                Guard.most = len(self.server_state.connections) + max(0, int(room))
+                await asyncio.sleep(LOOK)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -133,6 +148,8 @@ class Worker(Server):
         self._drain()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
         until = time.monotonic() + self._grace
         await self._let_it_be_known()
         for server in self.servers:
@@ -173,6 +190,13 @@ class Worker(Server):
                 connection.cut()
 
 
+def _allow_many_files() -> None:
+    """As many as the system lets this process have; the soft limit is often a thousand, two files a request."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, MANY), hard))
+
+
 def work(
     app: Drainable,
     listener: socket.socket,
@@ -181,6 +205,7 @@ def work(
     tls: Tls | None,
     operators: socket.socket | None,
 ) -> int:
+    _allow_many_files()
     gc.freeze()  # what is loaded by now lives as long as the process: no collection need look at it again
     worker = Worker(app, stopping, lifeline, tls, operators)
     worker.run(sockets=[listener])

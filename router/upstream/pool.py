@@ -9,7 +9,6 @@ None, which says "make one, the place is yours".
 """
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -17,6 +16,7 @@ from router.upstream.answer import Answer
 from router.upstream.connection import Connection
 from router.upstream.dial import Dialer
 from router.upstream.faults import NoAnswer, Silence
+from router.upstream.line import Line
 
 TICK: Final = 0.1  # seconds between two looks at the clocks
 
@@ -32,7 +32,7 @@ class Pool:
         self._idle_seconds = idle
         self._idle: list[Connection] = []
         self._busy: set[Answer] = set()
-        self._waiters: deque[asyncio.Future[Connection | Silence | None]] = deque()
+        self._waiters: Line[Connection | Silence | None] = Line()
         self._open = 0
         self._retired = False
         self._ticker: asyncio.TimerHandle | None = None
@@ -55,12 +55,14 @@ class Pool:
         first: float,
         deadline: float,
         replay: bool,
+        lane: str = "",
     ) -> Answer | Silence:
         """Send a request; come back with the answer's head.
 
         `head` ends with the blank line. `first` is the seconds until the first byte of the answer, `deadline` the
         moment (loop time) at which everything is over. A kept connection that turns out to be closed is replaced by a
-        fresh one, once, where `replay` allows to send again what was sent.
+        fresh one, once, where `replay` allows to send again what was sent. `lane`: with whom it waits where every
+        connection is busy; lanes take turns.
         """
         upload = None if isinstance(body, bytes) else body
         data = head + body if isinstance(body, bytes) else head
@@ -69,7 +71,7 @@ class Pool:
         while True:
             connection = None if fresh else self._take()
             if connection is None:
-                obtained = await self._obtain(loop, fresh, deadline)
+                obtained = await self._obtain(loop, fresh, deadline, lane)
                 if isinstance(obtained, Silence):
                     return obtained
                 connection = obtained
@@ -105,7 +107,9 @@ class Pool:
                 return connection
         return None
 
-    async def _obtain(self, loop: asyncio.AbstractEventLoop, fresh: bool, deadline: float) -> Connection | Silence:
+    async def _obtain(
+        self, loop: asyncio.AbstractEventLoop, fresh: bool, deadline: float, lane: str
+    ) -> Connection | Silence:
         """A connection where none is idle: a new one, or the next in line."""
         if self._open < self._limit:
             self._open += 1
@@ -114,7 +118,7 @@ class Pool:
             self._open += 1
         else:
             end = min(loop.time() + self._queue_seconds, deadline)
-            while (handed := await self._stand_in_line(loop, end - loop.time())) is not None:
+            while (handed := await self._stand_in_line(loop, end - loop.time(), lane)) is not None:
                 if isinstance(handed, Silence) or handed.usable():  # else it closed while it was handed over
                     return handed
         connection = Connection(loop, self._free, self._lost)
@@ -132,20 +136,22 @@ class Pool:
             return failed
         return connection
 
-    async def _stand_in_line(self, loop: asyncio.AbstractEventLoop, seconds: float) -> Connection | Silence | None:
+    async def _stand_in_line(
+        self, loop: asyncio.AbstractEventLoop, seconds: float, lane: str
+    ) -> Connection | Silence | None:
         waiter: asyncio.Future[Connection | Silence | None] = loop.create_future()
-        self._waiters.append(waiter)
+        self._waiters.append(lane, waiter)
         try:
             async with asyncio.timeout(seconds):
                 return await waiter
         except TimeoutError:
-            self._leave_line(waiter)
+            self._leave_line(lane, waiter)
             return Silence("queue_timeout", sent=False)
         except BaseException:
-            self._leave_line(waiter)
+            self._leave_line(lane, waiter)
             raise
 
-    def _leave_line(self, waiter: "asyncio.Future[Connection | Silence | None]") -> None:
+    def _leave_line(self, lane: str, waiter: "asyncio.Future[Connection | Silence | None]") -> None:
         """A waiter gave up; what it was already handed goes to the next."""
         if waiter.done() and not waiter.cancelled():
             handed = waiter.result()
@@ -155,15 +161,14 @@ class Pool:
             elif isinstance(handed, Connection) and handed.usable():  # one that ended gives its place back itself
                 self._free(handed)
             return
-        if waiter in self._waiters:
-            self._waiters.remove(waiter)
+        self._waiters.remove(lane, waiter)
 
     def _free(self, connection: Connection) -> None:
         if self._retired:
             connection.close()
             return
         while self._waiters:
-            waiter = self._waiters.popleft()
+            waiter = self._waiters.pop()
             if not waiter.done():
                 waiter.set_result(connection)
                 return
@@ -185,7 +190,7 @@ class Pool:
 
     def _wake_next(self) -> None:
         while self._waiters and self._open < self._limit:
-            waiter = self._waiters.popleft()
+            waiter = self._waiters.pop()
             if not waiter.done():
                 self._open += 1
                 waiter.set_result(None)
@@ -224,7 +229,7 @@ class Pool:
         self.retire()
         self._limit = 0
         while self._waiters:
-            waiter = self._waiters.popleft()
+            waiter = self._waiters.pop()
             if not waiter.done():
                 waiter.set_result(Silence("closed", sent=False))
         for answer in list(self._busy):

@@ -275,7 +275,7 @@ def truncated(answers_: list[Answer], text: str) -> list[Answer]:
     return [each for each in answers_ if each not in whole and each not in told]
 
 
-@pytest.mark.parametrize("step", [29, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [29, pytest.param(1, marks=pytest.mark.long)])
 @pytest.mark.parametrize("way", WAYS)
 def test_no_cut_at_any_byte_is_shown_as_a_success(running: Running, way: str, step: int) -> None:
     size = len(b"".join(events("cut", FEW)))

@@ -149,7 +149,7 @@ def test_streams_run_to_their_end(upstream: Chaos, tmp_path: Path, workers: int)
     streams_survive(upstream, tmp_path, 40, 3.0, workers)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("turn", range(20))
 def test_two_hundred_streams_run_to_their_end(upstream: Chaos, tmp_path: Path, turn: int) -> None:
     streams_survive(upstream, tmp_path, 200, 20.0 if turn == 0 else 4.0, 1 + turn % 2)

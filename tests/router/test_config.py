@@ -89,7 +89,7 @@ def test_the_example_of_the_contract_means_what_it_says(tmp_path: Path) -> None:
 def test_what_this_version_does_not_do_is_said(tmp_path: Path) -> None:
     loaded = load(tmp_path, EXAMPLE, {"ALICE_KEY": CANARY, "TOGETHER_API_KEY": "k"})
     said = [each.removesuffix(" is accepted but not enforced by this version") for each in loaded.notices]
-    wanted = [f"plans.pro.{each}" for each in ("requests", "tokens", "concurrency", "budget")]
+    wanted = [f"plans.pro.{each}" for each in ("requests", "tokens", "budget")]
     wanted += ["plans.free.requests", "cache", "stores"]
     assert set(wanted) <= set(said)
     assert not any("otlp" in each for each in said), "an empty setting asks for nothing"

@@ -18,7 +18,7 @@ from router import failures, retry, splice, translate, usage
 from router.call import Call
 from router.errors import Refused, unauthorized
 from router.failures import Failure
-from router.health import Budget, Resting, Speeds
+from router.health import Resting, Speeds
 from router.keys import Lent
 from router.outgoing import Upstream
 from router.record import Record, Try
@@ -61,7 +61,6 @@ class Walker:
         self._settings = settings
         self._most = settings.deployments
         self._scrubber = scrubber
-        self._budgets = {name: Budget(settings.budget, monotonic()) for name in upstreams}
         self.splices = settings.splice
         self.speeds = Speeds()
         self._dice = random.Random()  # noqa: S311 - jitter, not secrets
@@ -89,12 +88,12 @@ class Walker:
                 tries += 1
                 attempts += 1
                 began = monotonic()
-                budget = self._budgets[upstream.name]
+                budget = upstream.budget
                 if tries == 1:
                     budget.requests += 1
                 if not resting.calm:
                     resting.begin(name, began)
-                result = await self._attempt(call, candidate, upstream, key, bool(later))
+                result = await self._attempt(call, candidate, upstream, key, bool(later), began)
                 now = monotonic()
                 seconds = now - began
                 story.waited += seconds
@@ -156,7 +155,8 @@ class Walker:
                     break
                 began = monotonic()
                 others = number + 1 < len(later)
-                result = await self._attempt(call, candidate, upstream, key, others, so_far if continues else None)
+                given = so_far if continues else None
+                result = await self._attempt(call, candidate, upstream, key, others, began, given)
                 now = monotonic()
                 if isinstance(result, Served) and result.form == "events":
                     status = result.answer.status
@@ -230,10 +230,11 @@ class Walker:
         upstream: Upstream,
         key: Key,
         others: bool,
+        began: float,
         so_far: splice.Told | None = None,
     ) -> Served | Failure:
         """One try at one deployment: its answer with the first event in hand, or what came instead."""
-        began, lane = monotonic(), call.identity.tenant
+        lane = call.identity.tenant
         clocks = upstream.clocks
         first = clocks.first_event if others else clocks.last_candidate
         silence = clocks.silence if others else clocks.last_candidate

@@ -115,7 +115,9 @@ class Operators:
         wanted = request.path_params["id"]
         parts = [self.one(wanted), *await self._siblings.ask_all(f"request {wanted}"[:512])]
         found = next((each for each in parts if each), b"")
-        return Response(found, media_type="application/json") if found else self._unknown(request)
+        if not found:
+            return json_of({"error": f"No request {wanted[:64]} is among the last ones."}, 404)
+        return Response(found, media_type="application/json")
 
     # What siblings are told
 

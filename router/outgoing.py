@@ -8,10 +8,12 @@ its upstream's origin: `head` refuses to write it for any other.
 import os
 import re
 import urllib.parse
+from time import monotonic
 from typing import Final
 
 from providers.spec import Provider
 from router.errors import not_found
+from router.health import Budget
 from router.keys import KeyPool, Lent
 from router.routing import Candidate
 from router.secrets import Secret
@@ -25,9 +27,19 @@ _HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]*").fullmatch
 
 
 class Upstream:
-    """provider + base_url + keys + timeouts, with connections. `base_url` is given where the settings leave it open."""
+    """provider + base_url + keys + timeouts, with connections. `base_url` is given where the settings leave it open;
+    `budget`: retries, as a share of requests.
+    """
 
-    def __init__(self, name: str, provider: Provider, settings: UpstreamSettings, keys: KeyPool, base_url: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        provider: Provider,
+        settings: UpstreamSettings,
+        keys: KeyPool,
+        base_url: str,
+        budget: float = 0.2,
+    ) -> None:
         self.name = name
         self.provider = provider
         self.settings = settings
@@ -44,6 +56,7 @@ class Upstream:
             queue=self.clocks.queue,
             idle=self.clocks.idle,
         )
+        self.budget = Budget(budget, monotonic())
         self._heads: dict[tuple[str, str, str], bytes] = {}
 
         self.refuses_urls = (

@@ -46,7 +46,7 @@ class Parts:
             assert provider is not None, "checked at load"
             base_url = each.base_url or provider.base_url or sandbox
             keys = KeyPool(name, tuple(each.keys), lasting.resting)
-            self.upstreams[name] = Upstream(name, provider, each, keys, base_url)
+            self.upstreams[name] = Upstream(name, provider, each, keys, base_url, settings.retry.budget)
         lasting.resting.settings = settings.rest
         scrubber = Scrubber(config.secrets_of(settings))
         self.pipeline = Pipeline(

@@ -24,6 +24,7 @@ from router.limits import Running
 from router.recorder import Recorder
 from router.routing import Found, Plan, Table
 from router.secrets import Scrubber
+from router.settings import duration
 from router.story import Story
 from router.uploads import Upload, boundary_of
 
@@ -167,7 +168,7 @@ class Pipeline:
             fields=fields,
             body=body,
             identity=identity,
-            deadline=story.started + TOTAL,
+            deadline=story.started + (_patience(head) if b"x-router-max-wait" in head else TOTAL),
             named=named,
             wants_usage="stream_options" in fields and _wants_usage(fields),
             replay=endpoint.task not in endpoints.PAID_MEDIA,
@@ -230,6 +231,14 @@ class Pipeline:
         resting = self._resting.resting(monotonic())
         walker = self._walker
         return routing.plan(found.plan, dice=self._dice, resting=resting, speed=walker.speeds.of, busy=walker.busy)
+
+
+def _patience(head: Fields) -> float:
+    """Seconds that the caller is willing to wait, at most."""
+    try:
+        return min(TOTAL, duration(head[b"x-router-max-wait"].decode("latin-1")))
+    except ValueError as error:
+        raise bad_request(f"The header 'x-router-max-wait': {error}.", "x-router-max-wait") from None
 
 
 def _holds_a_key(given: bytes, fields: Fields) -> bool:

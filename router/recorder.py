@@ -16,6 +16,7 @@ from router.routing import Plan
 
 WAITING: Final = 10_000  # lines
 RECENT: Final = 256  # requests that went well at once, and can be looked up
+APART: Final = 0.01  # seconds between two of them: memory that is held is not in the processor's cache for the next
 REMARKABLE: Final = 1_000  # of the others
 
 
@@ -32,6 +33,7 @@ class Recorder:
         self.remarkable: deque[tuple[Record, Plan | None]] = deque(maxlen=REMARKABLE)
         self._lines: deque[bytes] = deque()  # its ends are safe to use from two threads
         self._lost = 0
+        self._next = 0.0
         self._wake = threading.Event()
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -43,8 +45,11 @@ class Recorder:
 
     def record(self, record: Record, plan: Plan | None = None) -> None:
         self.metrics.count(record)
-        plain = record.outcome == "ok" and len(record.tries) < 2
-        (self.recent if plain else self.remarkable).append((record, plan))
+        if record.outcome != "ok" or len(record.tries) > 1:
+            self.remarkable.append((record, plan))
+        elif record.time > self._next:
+            self._next = record.time + APART
+            self.recent.append((record, plan))
         if self._thread is None:
             return
         if len(self._lines) > WAITING:

@@ -112,16 +112,18 @@ def test_the_editors_settings_complete_code(backend: str, running: Running) -> N
     assert "def f(x)" in text
 
 
+GOT = re.compile(r".*(models(/sandbox/echo)?$|/admin/requests|/(info|health|metrics|liveness|readiness)$)").match
+
+
 def test_every_path_that_is_named_answers(running: Running) -> None:
     """Not a 404 of the kind `There is no …`: each is served, whatever it says to an empty body."""
     table = README[README.index("## Paths") : README.index("## Headers")]
     paths = {path for cell in re.findall(r"`(?:POST )?(/[^`]*)`", table) for path in [cell]}
     for path in paths:
         below = path in ("/generate", "/generate_stream", "/info", "/health", "/tokenize")
-        full = ("/models/sandbox/echo" if below else "") + path.replace("{id}", "sandbox/echo")
-        method = (
-            "GET" if re.search(r"models(/sandbox/echo)?$|/(info|health|metrics|liveness|readiness)$", full) else "POST"
-        )
+        full = ("/models/sandbox/echo" if below else "") + path
+        full = full.replace("{id}", "an-id" if full.startswith("/admin") else "sandbox/echo")
+        method = "GET" if GOT(full) else "POST"
         method = "POST" if path == "/models/{id}" else method
         answer = httpx2.request(method, running.base + full, content=b"{}" if method == "POST" else None)
         assert "There is no" not in answer.text, (method, full, answer.text)

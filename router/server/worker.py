@@ -24,7 +24,8 @@ from router.server.asgi import Message, Scope
 from router.server.guard import Guard
 
 CLOSING = 1.5  # seconds for what is cancelled to finish its accounts, and for the lifespan to close
-LOOK = 0.05
+LOOK = 0.05  # seconds
+COUNT = 0.25
 CROWDED = 0.8
 MANY = 1 << 20
 FILES = "/proc/self/fd"  # where there is none, nobody is turned away
@@ -108,9 +109,10 @@ class Worker(Server):
         """Of the files that may be open, the last ones are for those within: new callers get a 503."""
         with contextlib.suppress(OSError):
             while True:
-                room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] * CROWDED - len(os.listdir(FILES))
+                files = os.stat(FILES).st_size or len(os.listdir(FILES))  # the first since Linux 6.2
+                room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] * CROWDED - files
                 Guard.most = len(self.server_state.connections) + max(0, int(room))
-                await asyncio.sleep(LOOK)
+                await asyncio.sleep(COUNT)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

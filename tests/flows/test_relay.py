@@ -305,3 +305,15 @@ def test_a_refused_key_gives_way_and_no_key_is_ever_told(running: Running, upstr
     everything = reply.text + str(reply.headers) + told.text + figures
     everything += running.log.read_text() + running.errors.read_text()
     assert [key for key in (*POOLED, KEY) if key in everything] == []
+
+
+def test_a_caller_may_say_how_long_it_waits(ask: Ask, running: Running, upstreams: Pair) -> None:
+    upstreams[0].answer = upstreams[1].answer = lambda model, head: None
+    headers = {"authorization": f"Bearer {KEY}", "x-router-max-wait": "300ms"}
+    body = {"model": "echoed", **SAY}
+    began = time.monotonic()
+    answer = httpx2.post(running.base + "/v1/chat/completions", json=body, headers=headers, timeout=20)
+    assert answer.status_code == 504 and time.monotonic() - began < 1.5
+    headers["x-router-max-wait"] = "soon"
+    refused = httpx2.post(running.base + "/v1/chat/completions", json=body, headers=headers, timeout=20)
+    assert refused.status_code == 400 and refused.json()["error"]["param"] == "x-router-max-wait"

@@ -150,6 +150,7 @@ tables: []
     with serving(config, tmp_path) as running:
         pid = server_of(running)
         subprocess.run(["prlimit", f"--pid={pid}", "--nofile=128:128"], check=True)
+        time.sleep(0.5)  # until it has seen that
         port = int(running.base.rpartition(":")[2])
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))

@@ -90,6 +90,7 @@ class Router:
             exception_handlers=errors,
             lifespan=self._lifespan,
         )
+        self._starlette.router.redirect_slashes = False  # a redirect would tell what there is
         self.operators = Starlette(routes=operators.own_routes(), exception_handlers=errors)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -163,9 +163,9 @@ def judge(outcome: Outcome, standing: Standing, settings: RetrySettings, dice: r
         rest_key = rest_key or 1.0
     judged = _verdict(kind, outcome, standing, settings, dice)
     resting = 60.0 if kind is Kind.ABSENT else rest if kind is Kind.BUSY and not standing.other_key else 0.0
-    return Judgement(
-        judged.verdict, judged.wait, rest_key, resting, kind in _FAILURES and outcome.reason != "queue_timeout"
-    )
+    asked = kind is Kind.BUSY and outcome.hint is not None  # it said when to come back: that is no failure
+    failed = kind in _FAILURES and not asked and outcome.reason != "queue_timeout"
+    return Judgement(judged.verdict, judged.wait, rest_key, resting, failed)
 
 
 def _verdict(

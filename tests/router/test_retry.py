@@ -152,3 +152,34 @@ def test_no_hint_is_an_exception_or_out_of_bounds(name: bytes, value: bytes) -> 
 def test_a_slow_bad_gateway_may_have_been_a_generation() -> None:
     assert kind_of(Outcome(502, 0.1)) is Kind.BROKEN
     assert kind_of(Outcome(502, 5.0)) is Kind.SLOW
+
+
+def test_only_what_the_deployment_did_wrong_counts_against_it() -> None:
+    wrong = [Outcome(500, 0.1), Outcome(503, 0.1), Outcome(0, 0.0, "refused", sent=False), Outcome(0, 9.0, "timeout")]
+    right = [Outcome(400, 0.1), Outcome(401, 0.1), Outcome(404, 0.1), Outcome(503, 0.1, hint=37.2)]
+    right += [Outcome(429, 0.1, code="insufficient_quota"), Outcome(0, 0.0, "queue_timeout", sent=False)]
+    assert all(judge(each, standing(), SETTINGS, DICE).failed for each in wrong)
+    assert not any(judge(each, standing(), SETTINGS, DICE).failed for each in right)
+
+
+def test_without_a_budget_nothing_is_tried_again_but_elsewhere() -> None:
+    for others, verdict in ((True, Verdict.NEXT), (False, Verdict.STOP)):
+        judged = judge(Outcome(500, 0.1), standing(others=others, affordable=False), SETTINGS, DICE)
+        assert judged.verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "outcome", "verdict"),
+    [
+        ("418", Kind.BUSY, Outcome(418, 0.1), Verdict.NEXT),
+        ("418", Kind.BROKEN, Outcome(418, 0.1), Verdict.AGAIN),
+        ("out_of_capacity", Kind.BUSY, Outcome(400, 0.1, code="out_of_capacity"), Verdict.NEXT),
+        ("500", Kind.CALLER, Outcome(500, 0.1), Verdict.STOP),
+        ("insufficient_quota", Kind.CALLER, Outcome(429, 0.1, code="insufficient_quota"), Verdict.STOP),
+    ],
+)
+def test_the_operator_has_the_last_word_on_what_a_failure_is(
+    name: str, kind: Kind, outcome: Outcome, verdict: Verdict
+) -> None:
+    settings = RetrySettings(kinds={name: kind})
+    assert judge(outcome, standing(), settings, DICE).verdict is verdict

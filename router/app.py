@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from importlib import metadata
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -31,13 +31,10 @@ from router.limits import Running
 from router.metrics import Metrics
 from router.operators import Operators, json_of
 from router.outgoing import Upstream
-from router.parts import Lasting, Parts
+from router.parts import Lasting, Parts, needs_a_restart
 from router.recorder import Recorder
 from router.sandbox import Sandbox
 from router.siblings import Siblings
-
-# Settings of `server` that a reload cannot change.
-_AT_START: Final = ("host", "port", "workers", "tls", "drain", "drain_delay")
 
 Scope = Any
 Receive = Callable[[], Awaitable[Any]]
@@ -72,6 +69,7 @@ class Router:
         self._limits = Running(self._siblings.count)
         self._sandbox: Sandbox | None = None
         self._parts: Parts | None = None
+        self._read: watch.Seen = {}  # the files as they were when they were read last
         self._reloading = asyncio.Lock()
         self._background: set[asyncio.Task[object]] = set()
         operators = self._operators = Operators(self, self._recorder, self._siblings, _unknown)
@@ -136,7 +134,8 @@ class Router:
         self._recorder.open()
         self._parts = await self._make(self._loaded, None)
         await self._siblings.open(self._told)
-        self._in_background(watch.follow(self._files, self.reload))
+        self._read = watch.look(self._files())
+        self._in_background(watch.follow(self._files, self._changed))
         self._in_background(self._metrics.follow_lag())
         try:
             yield
@@ -167,6 +166,7 @@ class Router:
         async with self._reloading:
             before = self._parts
             assert before is not None
+            self._read = watch.look(self._files())
             try:
                 loaded = await asyncio.to_thread(self._again)
             except ConfigFaults as faults:
@@ -176,8 +176,12 @@ class Router:
             self._parts = await self._make(loaded, before)
             self.generation += 1
             self._in_background(before.retire())
-            _say(f"configuration {self.generation} is in use: {loaded.path}", *_needs_a_restart(before.loaded, loaded))
+            _say(f"configuration {self.generation} is in use: {loaded.path}", *needs_a_restart(before.loaded, loaded))
             return []
+
+    async def _changed(self) -> None:
+        if watch.look(self._files()) != self._read:  # else somebody asked for it before it was seen
+            await self.reload()
 
     def reload_soon(self) -> None:
         """For signals and siblings, which cannot wait."""
@@ -289,14 +293,6 @@ def _found(entry: dict[str, Any] | None, model: str) -> dict[str, Any]:
     if entry is None:
         raise not_found(f"Model {model} does not exist", "model", "model_not_found")
     return entry
-
-
-def _needs_a_restart(before: Loaded, after: Loaded) -> list[str]:
-    old, new = before.config, after.config
-    changed = [f"server.{name}" for name in _AT_START if getattr(old.server, name) != getattr(new.server, name)]
-    changed += ["telemetry.listen"] if old.telemetry.listen != new.telemetry.listen else []
-    changed += ["telemetry.log"] if old.telemetry.log != new.telemetry.log else []
-    return [f"{name} takes effect at the next start" for name in changed]
 
 
 def _say(*lines: str) -> None:

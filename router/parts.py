@@ -5,6 +5,7 @@ them has ended its connections are closed. What a reload must not touch (figures
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import providers
 from router import config
@@ -97,3 +98,16 @@ class Parts:
         await self._live.close()
         for upstream in self.upstreams.values():
             await upstream.pool.close()
+
+
+# Settings of `server` that a reload cannot change.
+_AT_START: Final = ("host", "port", "workers", "tls", "drain", "drain_delay")
+
+
+def needs_a_restart(before: Loaded, after: Loaded) -> list[str]:
+    """A line for each setting that differs and cannot be changed while it runs."""
+    old, new = before.config, after.config
+    changed = [f"server.{name}" for name in _AT_START if getattr(old.server, name) != getattr(new.server, name)]
+    changed += ["telemetry.listen"] if old.telemetry.listen != new.telemetry.listen else []
+    changed += ["telemetry.log"] if old.telemetry.log != new.telemetry.log else []
+    return [f"{name} takes effect at the next start" for name in changed]

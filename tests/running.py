@@ -44,6 +44,13 @@ def server_of(running: Running) -> int:
     raise AssertionError("the server is not there")
 
 
+def supervisor_of(running: Running) -> int:
+    """The process that was started, whoever it forked."""
+    pid = server_of(running)
+    parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return parent if b"router" in Path(f"/proc/{parent}/cmdline").read_bytes().split(b"\0") else pid
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -15,7 +15,7 @@ import pytest
 
 from tests.chaos.answers import CHAT_HEAD, LAST, chunk, delta, events
 from tests.chaos.upstream import Attempt, Chaos, Step, chaos
-from tests.running import KEY, Running, server_of, serving
+from tests.running import KEY, Running, server_of, serving, supervisor_of
 
 HEADERS = {"authorization": f"Bearer {KEY}"}
 SAY = {"messages": [{"role": "user", "content": "hi"}], "stream": True}
@@ -135,13 +135,6 @@ def streams_survive(upstream: Chaos, place: Path, count: int, longest: float, wo
         assert not cut and all(text.count('"content":"token') == 60 for text in callers.texts)
         records = running.records(count)
         assert [each["outcome"] for each in records].count("ok") == count
-
-
-def supervisor_of(running: Running) -> int:
-    """The process that was started, whoever it forked."""
-    pid = server_of(running)
-    parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    return parent if b"router" in Path(f"/proc/{parent}/cmdline").read_bytes().split(b"\0") else pid
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -13,7 +13,7 @@ import pytest
 
 from tests.chaos.answers import stream
 from tests.chaos.upstream import Chaos, chaos
-from tests.running import KEY, Running, server_of, serving
+from tests.running import KEY, Running, server_of, serving, supervisor_of
 
 HEADERS = {"authorization": f"Bearer {KEY}"}
 SAY = {"messages": [{"role": "user", "content": "hi"}]}
@@ -163,6 +163,25 @@ def test_a_hundred_reloads_half_of_them_bad_under_load_fail_no_request(
     assert served["echo"] > 20 and served["streams"] > 3
     assert figure(running, "router_config_generation") >= 51
     assert soon(lambda: upstream.open <= 3)  # the pools of old files are closed
+
+
+@pytest.mark.parametrize("how", ["signal", "asked", "watched"])
+def test_all_workers_read_it_and_any_of_them_tells_of_a_request(how: str, upstream: Chaos, tmp_path: Path) -> None:
+    file = "server: {{workers: 2}}\n" + FILE
+    with serving(file.format(key=KEY, model="one", port=upstream.port), tmp_path) as running:
+        (tmp_path / "config.yaml").write_text(file.format(key=KEY, model="two", port=upstream.port))
+        if how == "signal":
+            os.kill(supervisor_of(running), signal.SIGHUP)
+        elif how == "asked":
+            assert httpx2.post(running.base + "/admin/reload").status_code == 200
+        assert soon(lambda: all(serves(running, "two") for _ in range(20)))
+        assert soon(lambda: not any(serves(running, "one") for _ in range(20)))  # each worker looks for itself
+        assert figure(running, "router_config_generation") == 2
+        for number in range(10):  # whoever served it, and whoever is asked
+            headers = {**HEADERS, "x-request-id": f"asked-{how}-{number}"}
+            httpx2.post(running.base + "/v1/chat/completions", json={"model": "none", **SAY}, headers=headers)
+            found = httpx2.get(f"{running.base}/admin/requests/asked-{how}-{number}")
+            assert found.json()["code"] == "model_not_found"
 
 
 def test_every_request_can_be_looked_up_with_its_attempts(running: Running) -> None:

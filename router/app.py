@@ -132,10 +132,9 @@ class Router:
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         self._recorder.open()
-        self._parts = await self._make(self._loaded, None)
+        self._parts = await self._make(await self._newest(), None)
         await self._siblings.open(self._told)
-        self._read = watch.look(self._files())
-        self._in_background(watch.follow(self._files, self._changed))
+        self._in_background(watch.follow(self._files, self._changed, self._read))
         self._in_background(self._metrics.follow_lag())
         try:
             yield
@@ -160,6 +159,17 @@ class Router:
         return parts
 
     # Reload
+
+    async def _newest(self) -> Loaded:
+        """What was loaded, or the files as they are now where they were written since: by who started us, long ago."""
+        self._read = watch.look(self._files())
+        if not watch.newer(self._read, self._loaded.at):
+            return self._loaded
+        try:
+            return await asyncio.to_thread(self._again)
+        except ConfigFaults as faults:
+            _say("the configuration has changed and was not read, the one before is in use:", *faults.faults)
+            return self._loaded
 
     async def reload(self) -> list[str]:
         """Read the configuration again; its faults, none where it is in use from now on."""
@@ -224,7 +234,7 @@ class Router:
     def snapshot(self) -> bytes:
         resting = self._resting.resting(asyncio.get_running_loop().time())
         limited = list(self._limits.refused.items())
-        return self._metrics.snapshot(self.generation, [_rest_labels(name) for name in resting], limited)
+        return self._metrics.snapshot(self.generation, resting, limited)
 
     async def _root(self, _: Request) -> Response:
         return json_of({"ok": "ok"})
@@ -299,12 +309,6 @@ def _say(*lines: str) -> None:
     with contextlib.suppress(OSError):
         sys.stderr.write("\n".join([*lines, ""]))
         sys.stderr.flush()
-
-
-def _rest_labels(name: str) -> tuple[str, str]:
-    """`upstream/…digest` of a key, `upstream/id` of a deployment → upstream, key (empty for a deployment)."""
-    upstream, _, rest = name.partition("/")
-    return upstream, rest if rest.startswith("…") else ""
 
 
 def _refusal(dialect: Dialect, fault: Fault) -> Response:

@@ -128,7 +128,7 @@ class Metrics:
             await asyncio.sleep(LOOK)
             self.lag = max(loop.time() - due, self.lag * 0.9)
 
-    def snapshot(self, generation: int, resting: Iterable[Labels], limited: list[tuple[tuple[str, str], int]]) -> bytes:
+    def snapshot(self, generation: int, resting: Iterable[str], limited: list[tuple[tuple[str, str], int]]) -> bytes:
         return msgspec.json.encode(
             Snapshot(
                 [((*labels[:4], str(labels[4])), cell) for labels, cell in self._cells.items()],
@@ -136,7 +136,7 @@ class Metrics:
                 [((upstream, str(status)), count) for (upstream, _, status), count in self._tries.items()],
                 list(self._broken.items()),
                 list(self._splices.items()),
-                [(labels, 1) for labels in resting],
+                [(_rest_labels(name), 1) for name in resting],
                 self.inflight,
                 generation,
                 self.failed_reloads,
@@ -144,6 +144,12 @@ class Metrics:
                 self.lag,
             )
         )
+
+
+def _rest_labels(name: str) -> tuple[str, str]:
+    """`upstream/…digest` of a key, `upstream/id` of a deployment → upstream, key (empty for a deployment)."""
+    upstream, _, rest = name.partition("/")
+    return upstream, rest if rest.startswith("…") else ""
 
 
 def exposition(snapshots: Iterable[bytes], version: str) -> bytes:

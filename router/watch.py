@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 EVERY: Final = 1.0  # seconds
+COARSE: Final = 10_000_000  # nanoseconds
 REST: Final = 0.2  # seconds without a change: an editor writes in pieces
 
 Seen = dict[Path, tuple[int, int] | None]
@@ -23,9 +24,13 @@ def look(files: Iterable[Path]) -> Seen:
     return found
 
 
-async def follow(files: Callable[[], Iterable[Path]], changed: Callable[[], Awaitable[object]]) -> None:
-    """Call `changed` once the files differ from what they were and have come to rest."""
-    known = look(files())
+def newer(seen: Seen, at: int) -> bool:
+    """Whether one of them was written since then, or may have been: file systems' clocks are coarse."""
+    return any(each is not None and each[0] > at - COARSE for each in seen.values())
+
+
+async def follow(files: Callable[[], Iterable[Path]], changed: Callable[[], Awaitable[object]], known: Seen) -> None:
+    """Call `changed` once the files differ from what they were known to be, and have come to rest."""
     while True:
         await asyncio.sleep(EVERY)
         now = look(files())

@@ -5,6 +5,7 @@ a suggestion. What the file says and this version does not do is a notice, never
 """
 
 import copy
+import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -54,6 +55,7 @@ class Loaded:
 
     config: Config
     path: Path
+    at: int  # when its files began to be read: nanoseconds, as file systems count
     notices: tuple[str, ...] = ()
     off: Mapping[str, Off] = field(default_factory=dict)
     tables: Mapping[str, Mapping[str, Row]] = field(default_factory=dict)  # provider → HF id → row
@@ -61,6 +63,7 @@ class Loaded:
 
 def load(path: Path | None, env: Mapping[str, str], server: Mapping[str, Any] | None = None) -> Loaded:
     """The configuration at `path` (or where `located` finds it). `server`: what the command line sets over the file."""
+    at = time.time_ns()
     path = located(path, env)
     filled = fill(_parsed(path), env)
     value = filled.value
@@ -78,7 +81,7 @@ def load(path: Path | None, env: Mapping[str, str], server: Mapping[str, Any] | 
     if config is None or faults or bad_tables:
         raise ConfigFaults([f"{path.name} {spelled(place)}: {message}" for place, message in faults] + bad_tables)
     notices = (*found.notices, *checks.not_enforced(value))
-    return Loaded(_settled(config, path, found.off), path, notices, found.off, tables)
+    return Loaded(_settled(config, path, found.off), path, at, notices, found.off, tables)
 
 
 def _check(config: Config, filled: Filled, path: Path, found: Findings) -> tuple[dict[str, dict[str, Row]], list[str]]:

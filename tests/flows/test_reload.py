@@ -184,6 +184,28 @@ def test_all_workers_read_it_and_any_of_them_tells_of_a_request(how: str, upstre
             assert found.json()["code"] == "model_not_found"
 
 
+def test_a_worker_that_dies_comes_back_with_the_file_as_it_is_now(upstream: Chaos, tmp_path: Path) -> None:
+    file = "server: {{workers: 2}}\n" + FILE
+    with serving(file.format(key=KEY, model="one", port=upstream.port), tmp_path) as running:
+        (tmp_path / "config.yaml").write_text(file.format(key=KEY, model="two", port=upstream.port))
+        assert httpx2.post(running.base + "/admin/reload").status_code == 200
+        assert soon(lambda: all(serves(running, "two") for _ in range(20)))
+        parent = supervisor_of(running)
+        workers = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        assert len(workers) == 2
+        for worker in workers:
+            os.kill(int(worker), signal.SIGKILL)
+        assert soon(lambda: answered(running) is not None)
+        assert all(serves(running, "two") for _ in range(20))
+
+
+def answered(running: Running) -> bool | None:
+    try:
+        return serves(running, "two")
+    except httpx2.TransportError:
+        return None
+
+
 def test_every_request_can_be_looked_up_with_its_attempts(running: Running) -> None:
     headers = {**HEADERS, "x-request-id": "looked-up"}
     body = {"model": "one", **SAY}

@@ -78,7 +78,11 @@ def serve(file: Path | None, host: str | None, port: int | None, workers: int | 
     models = len(config.table_of(loaded).models())
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
     where = f"http{'s' if settings.tls else ''}://{shown}:{settings.port}"
-    click.echo(f"{where}: {models} models at {', '.join(loaded.config.upstreams)}; {loaded.path}", err=True)
+    upstreams = loaded.config.upstreams.items()
+    there = ", ".join(name for name, each in upstreams if each.when != "answers")
+    perhaps = ", ".join(name for name, each in upstreams if each.when == "answers")
+    also = f", and at {perhaps} where they answer" if perhaps else ""
+    click.echo(f"{where}: {models} models at {there}{also}; {loaded.path}", err=True)
     server.serve(
         lambda siblings: Router(loaded, siblings, lambda: config.load(loaded.path, os.environ, asked)),
         settings.host,

@@ -12,13 +12,14 @@ from typing import Any, Final
 
 import msgspec
 
-from providers.spec import CONVERSATIONAL, TEXT_GENERATION, Fields, Task, raw, value_of
+from providers.spec import CONVERSATIONAL, TEXT_GENERATION, Fields, Task, Unreadable, raw, read_value
 from router.call import Call
 from router.routing import Candidate
 
 KEPT: Final = 1024  # payloads of a stream, a quarter of a megabyte; a longer one is not carried on
 THOUGHTS: Final = ("reasoning_content", "reasoning")
 _LIMITS: Final = ("max_tokens", "max_completion_tokens", "max_new_tokens")
+_HARMLESS: Final = ({"type": "text"}, "none")
 _BARRED: Final = ("tools", "functions", "response_format", "logprobs", "echo", "suffix", "guided_json", "grammar")
 
 
@@ -120,14 +121,14 @@ def allowed(call: Call) -> bool:
     """Whether the call is one whose answer may be put together from two."""
     if not call.stream or not call.splice or not call.replay:
         return False
-    if any(_asks(call.fields, name) for name in _BARRED) or value_of(call.fields, "n") not in (None, 1):
+    try:
+        asked = {name: read_value(call.fields, name) for name in (*_BARRED, "n", "parameters") if name in call.fields}
+    except Unreadable:
         return False
-    parameters = value_of(call.fields, "parameters")
+    parameters = asked.pop("parameters", None)
+    if asked.pop("n", 1) not in (None, 1) or any(value and value not in _HARMLESS for value in asked.values()):
+        return False
     return not isinstance(parameters, dict) or not any(parameters.get(name) for name in ("grammar", "top_n_tokens"))
-
-
-def _asks(fields: Fields, name: str) -> bool:
-    return name in fields and bool(value := value_of(fields, name)) and value not in ({"type": "text"}, "none")
 
 
 def told(payloads: Iterable[bytes], shape: Shape) -> Told | None:
@@ -164,24 +165,36 @@ def can_continue(candidate: Candidate, so_far: Told) -> bool:
 
 
 def continued(fields: Fields, candidate: Candidate, so_far: Told) -> Fields:
-    """The top level of a request → the one that asks for the rest of its answer."""
+    """The top level of a request → the one that asks for the rest of its answer. Raises Unreadable where its beginning
+    is not one text.
+    """
     fields = dict(fields)
     if candidate.task == CONVERSATIONAL:
         said = {"role": "assistant", "content": so_far.text}
-        fields["messages"] = raw([*value_of(fields, "messages"), said])
+        messages = read_value(fields, "messages")
+        if not isinstance(messages, list):
+            raise Unreadable("messages", "`messages` is not a list.", 400)
+        fields["messages"] = raw([*messages, said])
         if candidate.provider.name == "openai":  # vLLM and SGLang open a new message unless they are told not to
             fields |= {"continue_final_message": raw(True), "add_generation_prompt": raw(False)}
     elif candidate.dialect == "openai":
-        fields["prompt"] = raw(value_of(fields, "prompt") + so_far.text)
+        fields["prompt"] = raw(_text(fields, "prompt") + so_far.text)
     else:
-        fields["inputs"] = raw(value_of(fields, "inputs") + so_far.text)
-        parameters = value_of(fields, "parameters")
+        fields["inputs"] = raw(_text(fields, "inputs") + so_far.text)
+        parameters = read_value(fields, "parameters")
         if isinstance(parameters, dict):
             fields["parameters"] = raw({name: _left(name, value, so_far) for name, value in parameters.items()})
     for name in _LIMITS:
         if name in fields:
-            fields[name] = raw(_left(name, value_of(fields, name), so_far))
+            fields[name] = raw(_left(name, read_value(fields, name), so_far))
     return fields
+
+
+def _text(fields: Fields, name: str) -> str:
+    value = read_value(fields, name)
+    if not isinstance(value, str):
+        raise Unreadable(name, f"`{name}` is not one text.", 400)
+    return value
 
 
 def _left(name: str, value: Any, so_far: Told) -> Any:

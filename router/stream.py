@@ -154,6 +154,8 @@ class Stream:
             if not self._failed and not (self._done or self._ended()):  # behind the end of an answer nothing is missed
                 self._failed = broken.reason
             return b"" if self._failed else self._closing()
+        finally:
+            upstream.on_quiet = None  # a ring that only the collector would undo
         return self._end()
 
     def _ended(self) -> bool:
@@ -175,7 +177,9 @@ class Stream:
         self._walker.broke(broken)
         shape = splice.shape_of(broken)
         passed = self._kept
-        if len(passed) == passed.maxlen or self._torn or shape is None or not splice.allowed(self._call):
+        if passed.maxlen != splice.KEPT or len(passed) == splice.KEPT or self._torn or shape is None:
+            return False
+        if not splice.allowed(self._call):
             return False
         told = splice.told(passed, shape)
         if told is None:

@@ -46,7 +46,8 @@ def completions(words: list[str], finish: str | None, after: int | None = None) 
     """Text completions; cut after so many words, or whole. A longer prompt is written on from."""
 
     def script(attempt: Attempt) -> Iterator[Step]:
-        said = attempt.body["prompt"].removeprefix("Count: ")
+        asked = attempt.body["prompt"]
+        said = (asked if isinstance(asked, str) else asked[0]).removeprefix("Count: ")
         rest = [each for number, each in enumerate(words) if number >= said.count(" ")]
         yield CHAT_HEAD
         for number, word in enumerate(rest):
@@ -73,6 +74,7 @@ PRIMARY: dict[str, Script] = {
     "cut": cut_at,
     "dies": dies(40),
     "dies-twice": dies(20),
+    "dies-early": dies(1),
     "text": completions(WORDS, "stop", 30),
     "errs": lambda attempt: begun(chunk(event({"error": {"message": "boom"}}))),
     "filtered": lambda attempt: begun(chunk(event({"error": {"message": "no", "code": "content_filter"}}))),
@@ -109,6 +111,7 @@ ROUTES = (
     + route("again", "dies", "whole")
     + route("echoed", "dies", "whole", more="echo_model: true, ")
     + route("never", "dies", "whole", more="splice: false, ")
+    + route("never-early", "dies-early", "whole", more="splice: false, ")
     + route("on", "dies", "continuing", can=PREFILL)
     + route("no-prefill", "dies", "no-prefill", can=PREFILL)
     + route("other", "dies", "other")
@@ -233,9 +236,20 @@ def test_who_may_not_have_it_gets_an_error(
     assert len(upstreams[1].attempts) == before
 
 
-def test_a_route_may_say_never(running: Running, upstreams: tuple[Chaos, Chaos]) -> None:
+@pytest.mark.parametrize("model", ["never", "never-early"])
+def test_a_route_may_say_never(running: Running, upstreams: tuple[Chaos, Chaos], model: str) -> None:
     before = len(upstreams[1].attempts)
-    assert ask(running, "never").error and len(upstreams[1].attempts) == before
+    assert ask(running, model).error and len(upstreams[1].attempts) == before
+
+
+@pytest.mark.parametrize("prompt", [["Count: "], "Count: "])
+def test_a_prompt_that_is_not_one_text_is_said_anew(
+    running: Running, upstreams: tuple[Chaos, Chaos], prompt: str | list[str]
+) -> None:
+    body = {"model": "text", "prompt": prompt, "stream": True}
+    text = httpx2.post(running.base + "/v1/completions", json=body, headers={"authorization": f"Bearer {KEY}"}).text
+    chunks = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
+    assert "".join(each["choices"][0]["text"] for each in chunks) == TEXT and text.endswith("data: [DONE]\n\n")
 
 
 def test_a_refusal_of_who_should_carry_on_does_not_reach_the_caller(running: Running) -> None:

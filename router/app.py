@@ -35,6 +35,7 @@ from router.parts import Lasting, Parts, needs_a_restart
 from router.recorder import Recorder
 from router.sandbox import Sandbox
 from router.siblings import Siblings
+from router.upstream.names import Names
 
 Scope = Any
 Receive = Callable[[], Awaitable[Any]]
@@ -67,6 +68,7 @@ class Router:
         self._recorder = Recorder(self._metrics, log)
         self._resting = Resting(loaded.config.rest)
         self._limits = Running(self._siblings.count)
+        self._names = Names()
         self._sandbox: Sandbox | None = None
         self._parts: Parts | None = None
         self._read: watch.Seen = {}  # the files as they were when they were read last
@@ -153,7 +155,7 @@ class Router:
         if named and self._sandbox is None:
             self._sandbox = Sandbox()
             await self._sandbox.open()
-        lasting = Lasting(self._metrics, self._recorder, self._resting, self._limits)
+        lasting = Lasting(self._metrics, self._recorder, self._resting, self._limits, self._names)
         parts = Parts(loaded, lasting, self._sandbox.base_url if self._sandbox else "", before)
         await parts.open()
         return parts

@@ -18,6 +18,7 @@ from router.keys import KeyPool, Lent
 from router.routing import Candidate
 from router.secrets import Secret
 from router.upstream.dial import Dialer, Origin, context, proxy_of
+from router.upstream.names import Names
 from router.upstream.pool import Pool
 from router.upstream.settings import UpstreamSettings
 
@@ -39,6 +40,7 @@ class Upstream:
         keys: KeyPool,
         base_url: str,
         budget: float = 0.2,
+        names: Names | None = None,
     ) -> None:
         self.name = name
         self.provider = provider
@@ -50,7 +52,7 @@ class Upstream:
         proxy, proxy_auth = proxy_of(self.origin, settings.proxy, os.environ)
         tls = context(settings.tls) if self.origin.scheme == "https" else None
         self.pool = Pool(
-            Dialer(self.origin, tls, proxy, proxy_auth),
+            Dialer(self.origin, tls, proxy, proxy_auth, names or Names()),
             limit=settings.connections,
             connect=self.clocks.connect,
             queue=self.clocks.queue,

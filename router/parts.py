@@ -22,6 +22,7 @@ from router.pipeline import Pipeline
 from router.recorder import Recorder
 from router.routing import Table
 from router.secrets import Scrubber
+from router.upstream.names import Names
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Lasting:
     recorder: Recorder
     resting: Resting
     limits: Running
+    names: Names
 
 
 class Parts:
@@ -47,7 +49,7 @@ class Parts:
             assert provider is not None, "checked at load"
             base_url = each.base_url or provider.base_url or sandbox
             keys = KeyPool(name, tuple(each.keys), lasting.resting)
-            self.upstreams[name] = Upstream(name, provider, each, keys, base_url, settings.retry.budget)
+            self.upstreams[name] = Upstream(name, provider, each, keys, base_url, settings.retry.budget, lasting.names)
         lasting.resting.settings = settings.rest
         scrubber = Scrubber(config.secrets_of(settings))
         self.pipeline = Pipeline(

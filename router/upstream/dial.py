@@ -11,10 +11,11 @@ import ssl
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from router.upstream.connection import Connection
 from router.upstream.faults import Silence
+from router.upstream.names import Names
 from router.upstream.settings import Tls
 
 
@@ -47,22 +48,17 @@ class Dialer:
     context: ssl.SSLContext | None = None
     proxy: Origin | None = None
     proxy_auth: str = ""  # user:password
+    names: Names = field(default_factory=Names)
 
     async def dial(self, connection: Connection, seconds: float) -> Silence | None:
         """Connect `connection`; None when it stands."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(seconds):
-                if self.proxy is None:
-                    await loop.create_connection(
-                        lambda: connection,
-                        self.origin.host,
-                        self.origin.port,
-                        ssl=self.context,
-                        server_hostname=self.origin.host if self.context else None,
-                    )
-                    return None
-                return await self._tunnel(loop, connection)
+                if self.proxy is not None:
+                    return await self._tunnel(loop, connection)
+                found = await self.names.find(self.origin.host)
+                return await self._first_of(loop, connection, found, loop.time() + seconds)
         except TimeoutError:
             return Silence("connect_timeout", sent=False)
         except ssl.SSLError as error:
@@ -72,6 +68,30 @@ class Dialer:
         except OSError as error:
             return Silence("refused", sent=False, detail=error.strerror or "")
 
+    async def _first_of(
+        self, loop: asyncio.AbstractEventLoop, connection: Connection, found: list[str], until: float
+    ) -> Silence | None:
+        """Connect to the first address that takes us. One that hangs leaves the others their share of the time."""
+        for number, address in enumerate(found, 1):
+            last = number == len(found)
+            share = (until - loop.time()) / (len(found) - number + 1)
+            try:
+                async with asyncio.timeout(None if last else share):
+                    await loop.create_connection(
+                        lambda: connection,
+                        address,
+                        self.origin.port,
+                        ssl=self.context,
+                        server_hostname=self.origin.host if self.context else None,
+                    )
+                    return None
+            except ssl.SSLError:
+                raise
+            except (OSError, TimeoutError):
+                if last:
+                    raise
+        return Silence("dns", sent=False)
+
     async def _tunnel(self, loop: asyncio.AbstractEventLoop, connection: Connection) -> Silence | None:
         assert self.proxy is not None
         host = f"[{self.origin.host}]" if ":" in self.origin.host else self.origin.host
@@ -79,7 +99,8 @@ class Dialer:
         auth = ""
         if self.proxy_auth:
             auth = f"proxy-authorization: Basic {base64.b64encode(self.proxy_auth.encode()).decode()}\r\n"
-        transport, tunnel = await loop.create_connection(lambda: _Tunnel(loop), self.proxy.host, self.proxy.port)
+        (address, *_) = await self.names.find(self.proxy.host)
+        transport, tunnel = await loop.create_connection(lambda: _Tunnel(loop), address, self.proxy.port)
         try:
             transport.write(f"CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n{auth}\r\n".encode("ascii"))
             status = await tunnel.status

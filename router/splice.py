@@ -17,6 +17,8 @@ from router.call import Call
 from router.routing import Candidate
 
 KEPT: Final = 1024  # payloads of a stream, a quarter of a megabyte; a longer one is not carried on
+SMALL: Final = 512  # bytes: larger ones are counted by their size
+ROOM: Final = 256 * 1024  # bytes of those
 THOUGHTS: Final = ("reasoning_content", "reasoning")
 _LIMITS: Final = ("max_tokens", "max_completion_tokens", "max_new_tokens")
 _HARMLESS: Final = ({"type": "text"}, "none")

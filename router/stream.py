@@ -1,10 +1,9 @@
 """A stream of events on its way to the caller: bytes as they came, and another deployment's where they broke off.
 
 Byte-identical to the upstream's but for, by name: an event that is not JSON is dropped, a usage chunk that only we
-asked for is taken out, `[DONE]` is added after a real end that lacks it, and `model` where the route says so. Events
-are looked into by typed decodes that skip nearly everything; only a dialect crossing parses them. A stream that breaks
-is carried on by another deployment where that can be done unseen (router/splice.py); else it ends in one error event in
-the caller's dialect and no `[DONE]`.
+asked for is taken out, `[DONE]` is added after a real end that lacks it, and `model` where the route says so. Only a
+dialect crossing parses events. A stream that breaks is carried on where that can be done unseen (router/splice.py),
+else it ends in one error event in the caller's dialect and no `[DONE]`.
 """
 
 import asyncio
@@ -62,6 +61,7 @@ class Stream:
         "_last_words",
         "_notice",
         "_plan",
+        "_room",
         "_scrubber",
         "_seam",
         "_served",
@@ -98,6 +98,7 @@ class Stream:
         self._last_words = b""  # an upstream's own error event
         splices = plan.route.splice and walker.splices
         self._kept: deque[bytes] = deque(maxlen=splice.KEPT if splices else _LAST)  # payloads
+        self._room = splice.ROOM  # bytes of large payloads that may be kept
         self._torn = False  # something was passed on unread
         self._seam: splice.Seam | None = None
         self._notice = b""  # a comment that says who carries on
@@ -177,9 +178,8 @@ class Stream:
         self._walker.broke(broken)
         shape = splice.shape_of(broken)
         passed = self._kept
-        if passed.maxlen != splice.KEPT or len(passed) == splice.KEPT or self._torn or shape is None:
-            return False
-        if not splice.allowed(self._call):
+        whole = passed.maxlen == splice.KEPT and len(passed) < splice.KEPT and not self._torn
+        if not whole or shape is None or not splice.allowed(self._call):
             return False
         told = splice.told(passed, shape)
         if told is None:
@@ -250,6 +250,10 @@ class Stream:
             block, payload = self._notice + sse.event(followed), followed
             self._notice = b""
         self._kept.append(payload)
+        if len(payload) > splice.SMALL:
+            self._room -= len(payload)
+            if self._room < 0 and self._kept.maxlen != _LAST:  # too much to keep: it will not be carried on
+                self._kept = deque(self._kept, maxlen=_LAST)
         if found.usage is not None or found.details is not None or found.response is not None:
             used, alone = usage.of_event(payload)
             if used is not None:

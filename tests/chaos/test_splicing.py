@@ -70,10 +70,18 @@ def begun(*then: Step) -> Iterator[Step]:
     yield End.CLOSE
 
 
+def long(attempt: Attempt) -> Iterator[Step]:
+    """Cut after as many events as the caller's `user` field says."""
+    yield CHAT_HEAD
+    yield from map(chunk, [*events("x", ["x "] * 1500)][: int(attempt.body["user"])])
+    yield End.CLOSE
+
+
 PRIMARY: dict[str, Script] = {
     "cut": cut_at,
     "dies": dies(40),
     "dies-twice": dies(20),
+    "long": long,
     "dies-early": dies(1),
     "text": completions(WORDS, "stop", 30),
     "errs": lambda attempt: begun(chunk(event({"error": {"message": "boom"}}))),
@@ -83,6 +91,7 @@ PRIMARY: dict[str, Script] = {
 FALLBACK: dict[str, Script] = {
     "*": lambda attempt: stream("second"),
     "few": lambda attempt: stream("second", FEW),
+    "long": lambda attempt: stream("second", ["x "] * 1500),
     "other": other_words,
     "continuing": continuing,
     "no-prefill": no_prefill,
@@ -111,6 +120,7 @@ ROUTES = (
     + route("again", "dies", "whole")
     + route("echoed", "dies", "whole", more="echo_model: true, ")
     + route("never", "dies", "whole", more="splice: false, ")
+    + route("long", "long", "long")
     + route("never-early", "dies-early", "whole", more="splice: false, ")
     + route("on", "dies", "continuing", can=PREFILL)
     + route("no-prefill", "dies", "no-prefill", can=PREFILL)
@@ -275,6 +285,13 @@ def test_comments_do_not_pass_for_an_answer(running: Running) -> None:
 
 def test_the_model_is_the_callers_where_the_route_says_so(running: Running) -> None:
     assert set(ask(running, "echoed").models) - {""} == {"echoed"}
+
+
+@pytest.mark.parametrize(("words", "rescued"), [(900, True), (1100, False)])
+def test_a_stream_that_is_too_long_to_be_kept_ends_in_an_error(running: Running, words: int, rescued: bool) -> None:
+    answer = ask(running, "long", user=str(words))
+    assert (answer.error == "" and answer.text == "x " * 1500) is rescued
+    assert rescued or (answer.error and not answer.done)
 
 
 def test_splices_are_counted(running: Running) -> None:

@@ -212,7 +212,7 @@ class Turn:
         else:
             framing, framed = _CHUNKED, b"transfer-encoding: chunked\r\n"
         if status in BODILESS or self.method == b"HEAD":
-            framed = b"" if framing == _CHUNKED else framed
+            framed = b"" if framing == _CHUNKED or status == 204 else framed  # RFC 9110 §8.6
             framing = _NONE
         if self.continues or not self.keep_alive:
             self.keep_alive = False  # one who was never told to continue may send the body or not

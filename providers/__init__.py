@@ -10,7 +10,9 @@ from functools import cache
 
 from providers.spec import Provider
 
-_NOT_PROVIDERS = frozenset({"spec", "sse", "openai_shaped", "response_format", "dialects", "tables"})
+_NOT_PROVIDERS = frozenset(
+    {"spec", "sse", "media", "multipart", "files", "openai_shaped", "response_format", "dialects", "tables"}
+)
 
 
 @cache

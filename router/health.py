@@ -141,7 +141,7 @@ class Budget:
             self._since, windows = now, 0.0
         left = 1.0 - windows
         requests = self.requests + self._before[0] * left
-        return self._retries + self._before[1] * left < max(LEAST, self._share * requests)
+        return self._retries + 1 + self._before[1] * left <= max(LEAST, self._share * requests)
 
     def retry(self) -> None:
         self._retries += 1

@@ -3,6 +3,7 @@
 Refuses to know any provider: what one of them does otherwise stands in its own file.
 """
 
+import re
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
@@ -77,6 +78,19 @@ def polled(poll: Send, state: Callable[[Any], str], every: float, undo: Send | N
         if state(answer) == "done":
             return answer
         yield Wait(every, undo)
+
+
+def failed_job(said: Any) -> Failed:
+    """A job's bad end in its provider's words. Where they tell of moderation, the prompt is to be changed: nobody else
+    is asked, and it says nothing against the deployment.
+    """
+    message = said if isinstance(said, str) and said else "The job failed."
+    if _moderation(message):
+        return Failed(400, message, "content_policy_violation")
+    return Failed(502, message, "job_failed")
+
+
+_moderation: Final = re.compile(r"(?i)\b(nsfw|flagged|moderation|moderated|content policy|E005)\b").search
 
 
 def transcript(text: Any, answer: Mapping[str, Any]) -> dict[str, Any]:

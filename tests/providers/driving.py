@@ -1,13 +1,21 @@
-"""Plays a provider's generator by hand: scripted replies in, every step and the result out."""
+"""Plays a provider's generator by hand: scripted replies in, every step and the end out; what a Send is on the wire."""
 
+import json
 from collections.abc import Generator, Iterable
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
-from providers.spec import Play, Reply, Result, Step, Wait
+from providers.spec import Ask, Failed, Play, Provider, Reply, Result, Send, Step, Wait
 
 NOTHING = Reply(200, {}, b"")
+
+
+def play_of(provider: Provider, ask: Ask) -> Play:
+    play = provider.adapters[ask.task, ""].play
+    assert play is not None
+    return play(ask)
 
 
 def reply_of(value: Any, mime: str = "") -> Reply:
@@ -19,18 +27,29 @@ def reply_of(value: Any, mime: str = "") -> Reply:
     return Reply(200, {"content-type": "application/json"}, msgspec.json.encode(value))
 
 
-def drive(play: Play, replies: Iterable[Any]) -> tuple[list[Step], Result]:
-    """Every Send and Fetch is answered by the next of `replies`, every Wait by nothing. Failed is left to the caller.
+def drive(play: Play, replies: Iterable[Any] = ()) -> tuple[list[Step], Result]:
+    """Every Send and Fetch is answered by the next of `replies`, every Wait by nothing. Raises what the play raises.
 
     Asserts that the play asks for as many replies as there are.
     """
+    steps, end = ended(play, replies)
+    if isinstance(end, Failed):
+        raise end
+    return steps, end
+
+
+def ended(play: Play, replies: Iterable[Any] = ()) -> tuple[list[Step], Result | Failed]:
+    """As `drive`, but a play that ends with Failed gives it, and the steps before it."""
     steps: list[Step] = []
     script = [reply_of(value) for value in replies]
-    result: Result | None = None
+    end: Result | Failed | None = None
 
     def recorded() -> Generator[Step, Reply, None]:
-        nonlocal result
-        result = yield from play
+        nonlocal end
+        try:
+            end = yield from play
+        except Failed as failed:
+            end = failed
 
     recording = recorded()
     step = next(recording, None)
@@ -42,5 +61,21 @@ def drive(play: Play, replies: Iterable[Any]) -> tuple[list[Step], Result]:
         except StopIteration:
             step = None
     assert not script, "the play ended before the script"
-    assert result is not None
-    return steps, result
+    assert end is not None
+    return steps, end
+
+
+def on_the_wire(provider: Provider, send: Send, provider_id: str) -> dict[str, Any]:
+    """A Send as it goes out with the key KEY: method, url, headers, and the body, parsed where it is JSON."""
+    assert not send.origin or send.origin in provider.origins
+    assert send.path.startswith("/")
+    header, prefix = provider.auth
+    body: Any = send.body
+    if body is not None and send.mime == "application/json":
+        body = json.loads(body)
+    return {
+        "method": send.method,
+        "url": (send.origin or provider.base_url or "") + send.path.replace("{id}", quote(provider_id, safe="/:")),
+        "headers": {**provider.headers, **send.headers, header: f"{prefix}KEY"},
+        "body": body,
+    }

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from providers import sse
+from providers.dialects.openai_tasks import TASKS
 from providers.spec import Dialect, Fault, Unreadable
 
 # developers.openai.com/api/docs/guides/error-codes; 402 is worded as OpenAI words an account without credit.
@@ -108,4 +109,4 @@ def _logprobs(chat: dict[str, Any] | None) -> dict[str, Any] | None:
     }
 
 
-DIALECT: Final = Dialect("openai", _fault, _fault_event)
+DIALECT: Final = Dialect("openai", _fault, _fault_event, tasks=TASKS)

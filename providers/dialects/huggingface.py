@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from providers.dialects import generate_reply, generate_request, tgi
+from providers.dialects import generate_reply, generate_request, hf_tasks, tgi
 from providers.dialects.generate_request import Want
 from providers.spec import TEXT_GENERATION, Dialect, Fault, Fields, StreamWriter
 
@@ -46,4 +46,4 @@ class TextGeneration:
         return generate_reply.Stream(want)
 
 
-DIALECT: Final = Dialect("huggingface", _fault, tgi.fault_event, {TEXT_GENERATION: TextGeneration()})
+DIALECT: Final = Dialect("huggingface", _fault, tgi.fault_event, {TEXT_GENERATION: TextGeneration()}, hf_tasks.CODECS)

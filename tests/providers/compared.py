@@ -1,4 +1,4 @@
-"""Our first request beside that of huggingface_hub's own helper, for tasks that a provider takes in words of its own."""
+"""Our first request beside that of huggingface_hub's own helper, for tasks that a provider takes in its own words."""
 
 import json
 from typing import Any

@@ -1,5 +1,11 @@
-"""Every provider, by its golden cases: what a caller sent, and the exact request that must go out for it."""
+"""Every provider, by its golden cases: what a caller sent, and the exact request that must go out for it.
 
+A case of a play gives what is asked (`ask`) and what each request in turn is answered (`replies`), and says all that
+goes out (`sends`: requests with the key, and `fetch` without it) and how it ends: with a `result`, or what it `fails`
+with. A file is `{file: base64, mime: …}`, a caller's URL `{link: …}`, a file that is passed on `{fetch: url, mime: …}`.
+"""
+
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +19,23 @@ from hypothesis import strategies as st
 
 import providers
 from providers.openai_shaped import PATHS
-from providers.spec import Adapt, Adapter, Fields, Provider, Unreadable, raw
+from providers.spec import (
+    OWN,
+    Adapt,
+    Adapter,
+    Ask,
+    Blob,
+    Failed,
+    Fetch,
+    Fields,
+    Link,
+    Provider,
+    Result,
+    Send,
+    Unreadable,
+    raw,
+)
+from tests.providers.driving import ended, on_the_wire, play_of, reply_of
 
 ROOT = Path(__file__).parents[2]
 CASES = sorted((ROOT / "tests" / "cases").glob("*.yaml"))
@@ -25,12 +47,13 @@ def provider_of(name: str) -> Provider:
     return provider
 
 
-def golden() -> list[Any]:
+def golden(plays: bool = False) -> list[Any]:
     pages = [(path.stem, yaml.safe_load(path.read_text())) for path in CASES]
     return [
         pytest.param(name, page.get("base_url"), case, id=f"{name}: {case['name']}")
         for name, page in pages
         for case in page["cases"]
+        if ("ask" in case) is plays
     ]
 
 
@@ -71,6 +94,54 @@ def test_exactly_this_request_goes_out(name: str, base_url: str | None, case: di
         assert sent(provider, adapter, case) == case["sends"]
 
 
+def file_of(value: Any) -> Any:
+    """Files as a case writes them → as a play has them."""
+    if isinstance(value, dict):
+        if "file" in value:
+            return Blob(base64.b64decode(value["file"]), value.get("mime", ""))
+        return Link(value["link"]) if "link" in value else {name: file_of(each) for name, each in value.items()}
+    return [file_of(each) for each in value] if isinstance(value, list) else value
+
+
+def written(step: Any, provider: Provider, provider_id: str) -> Any:
+    """A step or a result as a case writes it."""
+    if isinstance(step, Send):
+        sent = on_the_wire(provider, step, provider_id)
+        return {name: value for name, value in sent.items() if name != "body" or value is not None}
+    if isinstance(step, Fetch):
+        return {"fetch": step.url} | ({"mime": step.mime} if step.mime else {})
+    if isinstance(step, Blob):
+        return {"file": base64.b64encode(step.data).decode(), "mime": step.mime}
+    return step
+
+
+@pytest.mark.parametrize(("name", "base_url", "case"), golden(plays=True))
+def test_exactly_these_requests_go_out_and_this_comes_of_them(
+    name: str, base_url: str | None, case: dict[str, Any]
+) -> None:
+    provider = provider_of(name)
+    given = case["ask"]
+    provider_id = case.get("id", "PROVIDER-ID")
+    ask = Ask(
+        case["task"],
+        file_of(given.get("inputs")),
+        file_of(given.get("parameters", {})),
+        provider_id=provider_id,
+        model=given.get("model", "org/model"),
+        adapter=given.get("adapter"),
+        adapter_weights=given.get("adapter_weights"),
+    )
+    replies = [file_of(reply) for reply in case.get("replies", [])]
+    script = [reply_of(each.data, each.mime) if isinstance(each, Blob) else reply_of(each) for each in replies]
+    steps, end = ended(play_of(provider, ask), script)
+    assert [written(step, provider, provider_id) for step in steps if isinstance(step, Send | Fetch)] == case["sends"]
+    if isinstance(end, Failed):
+        assert {"status": end.status, "code": end.code, "message": end.message} == case["fails"]
+    else:
+        assert isinstance(end, Result) and "fails" not in case
+        assert written(end.value, provider, provider_id) == case["result"]
+
+
 @pytest.mark.parametrize("name", providers.names())
 def test_every_adapter_has_a_golden_case(name: str) -> None:
     page = yaml.safe_load((ROOT / "tests" / "cases" / f"{name}.yaml").read_text())
@@ -87,7 +158,9 @@ def test_a_provider_is_named_as_its_file_and_speaks_plainly(name: str) -> None:
     assert provider.name == name
     assert provider.base_url is None or provider.base_url.startswith("https://")
     assert provider.base_url is None or not provider.base_url.endswith("/")
-    assert all(adapter.path.startswith("/") for adapter in provider.adapters.values())
+    assert all(adapter.path.startswith("/") or adapter.play for adapter in provider.adapters.values())
+    assert all((dialect == OWN) is (adapter.play is not None) for (_, dialect), adapter in provider.adapters.items())
+    assert all(origin.startswith("https://") and origin.count("/") == 2 for origin in provider.origins)
     assert all(key == key.lower() for key in (*provider.headers, provider.auth[0]))
     assert not provider.needs_key or provider.env, "a key that is needed has a place where users keep it"
 

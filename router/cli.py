@@ -5,6 +5,7 @@ fault, from `check`) and an exit code: 1 for the configuration or the machine, 2
 """
 
 import hashlib
+import importlib
 import os
 import random
 import secrets
@@ -18,6 +19,7 @@ from typing import Any, Final
 import click
 
 from providers.spec import ANY_TASK, CONVERSATIONAL, Task
+from router import backend as backends
 from router import bench as benchmark
 from router import config, routing, server
 from router.app import Router
@@ -210,6 +212,32 @@ def create(style: str, name: str) -> None:
 def bench(seconds: float, out: Path | None) -> None:
     """Measure this router on this machine, against a mock upstream on loopback."""
     benchmark.main(seconds, out)
+
+
+@main.command()
+@click.option("--task", required=True, help="The Hub's name of what it is to do, such as text-to-image.")
+@click.option("--model", required=True, help="An id of the Hub's, or a directory.")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=click.IntRange(0, 65535), default=8083, show_default=True)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--dtype", type=click.Choice(["auto", "float32", "float16", "bfloat16"]), default="auto", show_default=True
+)
+@click.option("--queue", type=click.IntRange(0, 10_000), default=8, show_default=True, help="How many may wait.")
+@click.option("--preload", is_flag=True, help="Load the model now, not for the first request.")
+def backend(task: str, model: str, host: str, port: int, device: str, dtype: str, queue: int, preload: bool) -> None:
+    """Serve one diffusers or transformers model on this machine, in the Hub's shape."""
+    module = backends.TASKS.get(task)
+    if module is None:
+        raise click.UsageError(f'no task is named "{task}". One of: {", ".join(sorted(backends.TASKS))}')
+    try:
+        load = importlib.import_module(module).load
+    except ImportError as error:
+        missing = f"{error.name or error} is not installed: pip install 'inference-router[backend]'"
+        raise click.ClickException(missing) from None
+    order = backends.Order(model, task, device, dtype)
+    click.echo(f"http://{host}:{port}: {model}, {task}", err=True)
+    sys.exit(backends.serve(load, order, host, port, queue, preload, _version()))
 
 
 @main.command()

@@ -10,6 +10,7 @@ from router.sandbox import chat, completions, pictures, responses, sounds, tgi, 
 from router.sandbox import fields as read
 from router.sandbox.exchange import Ask, File, Reply, Request, Wording, Wrong, json_reply, seal
 from router.sandbox.faults import FAULTS, MODELS
+from router.sandbox.tasks import TASKS, asked
 
 CREATED: Final = 1_700_000_000
 
@@ -17,7 +18,7 @@ CREATED: Final = 1_700_000_000
 @dataclass(frozen=True, slots=True)
 class Route:
     make: Callable[[Ask], Reply]
-    reads: Literal["json", "form", "nothing"]
+    reads: Literal["json", "form", "file", "nothing"]  # file: JSON, or the bytes of a file
     wording: Wording = "openai"
     needs_model: bool = True
 
@@ -77,6 +78,7 @@ TGI: Final[Mapping[str, Route]] = {
 ROUTES: Final[Mapping[tuple[str, str], Route]] = MappingProxyType(
     {("POST", f"{prefix}/{path}"): route for prefix in ("", "/v1") for path, route in OPENAI.items()}
     | {("POST", path): route for path, route in TGI.items()}
+    | {("POST", f"/pipeline/{task}"): Route(make, "file", "huggingface") for task, make in TASKS.items()}
     | {
         ("GET", "/"): Route(people, "nothing"),
         ("GET", "/models"): Route(models, "nothing"),
@@ -87,6 +89,12 @@ ROUTES: Final[Mapping[tuple[str, str], Route]] = MappingProxyType(
 )
 PATHS: Final = frozenset(path for _, path in ROUTES)
 MODEL_PATHS: Final = ("/v1/models/", "/models/")
+PIPELINE: Final = "/pipeline/"
+
+
+def no_task(ask: Ask) -> Reply:
+    task = ask.path.removeprefix(PIPELINE)
+    raise Wrong(f"Task {task} is not supported. One of: {', '.join(TASKS)}.", "task", status=404)
 
 
 def find(request: Request) -> Route:
@@ -95,6 +103,8 @@ def find(request: Request) -> Route:
         return route
     if request.method == "GET" and request.path.startswith(MODEL_PATHS):
         return Route(model, "nothing")
+    if request.method == "POST" and request.path.startswith(PIPELINE):
+        return Route(no_task, "nothing", "huggingface")
     if request.path in PATHS:
         raise Wrong(f"Not allowed to {request.method} on {request.path}.", code="method_not_supported", status=405)
     raise Wrong(f"Invalid URL ({request.method} {request.path})", code="unknown_url", status=404)
@@ -115,7 +125,9 @@ def ask_of(route: Route, request: Request) -> Ask:
             raise read.wrong_type("model", "a string", model_id)
     else:
         model_id = named
-    return Ask(request.path, fields, files, model_id, seal(request.path, *_content(request)))
+    content = request.body if route.reads == "file" and not _is_json(request) else b""
+    sealed = seal(request.path, *_content(request))
+    return Ask(request.path, fields, files, model_id, sealed, content, request.headers.get("accept", ""))
 
 
 def _body(route: Route, request: Request) -> tuple[Mapping[str, Any], tuple[File, ...]]:
@@ -123,12 +135,25 @@ def _body(route: Route, request: Request) -> tuple[Mapping[str, Any], tuple[File
         if request.form is None:
             raise Wrong("Unsupported content type: expected multipart/form-data with a boundary.", status=415)
         return request.form.fields, request.form.files
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json" and not kind.endswith("+json"):
+    if not _is_json(request):
+        if route.reads == "file":
+            return {}, ()
         if route.wording == "tgi":
             raise Wrong("Expected request with `Content-Type: application/json`", status=415, plain=True)
+        kind = _kind(request)
         raise Wrong(f"Unsupported Content-Type: {kind!r}; expected application/json.", code="unsupported_content_type")
+    if route.reads == "file":
+        return asked.fields_of(request.body), ()
     return (tgi.json_object if route.wording == "tgi" else read.json_object)(request.body), ()
+
+
+def _kind(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _is_json(request: Request) -> bool:
+    kind = _kind(request)
+    return kind == "application/json" or kind.endswith("+json")
 
 
 def _content(request: Request) -> Iterable[str | bytes]:

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-Wording = Literal["openai", "tgi"]
+Wording = Literal["openai", "tgi", "huggingface"]
 """Whose error bodies a path speaks."""
 
 JSON: Final = "application/json"
@@ -62,13 +62,18 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request that was read. `seal` is 48 hex digits of its content: the root of ids, times and noise."""
+    """A request that was read. `seal` is 48 hex digits of its content: the root of ids, times and noise.
+
+    `content` is the body where it is a file's bytes and nothing else; `accept` the media types wanted.
+    """
 
     path: str
     fields: Mapping[str, Any]
     files: tuple[File, ...]
     model: str
     seal: str
+    content: bytes = b""
+    accept: str = ""
 
     @property
     def created(self) -> int:
@@ -182,6 +187,8 @@ def worded(wording: Wording, wrong: Wrong) -> Reply:
         return Reply(wrong.message.encode(), wrong.status, "text/plain; charset=utf-8")
     if wording == "tgi":
         return json_reply({"error": wrong.message, "error_type": wrong.code or "validation"}, wrong.status)
+    if wording == "huggingface":
+        return json_reply({"error": wrong.message}, wrong.status)
     return openai_error(wrong.status, wrong.message, "invalid_request_error", wrong.code, wrong.param)
 
 

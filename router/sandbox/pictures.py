@@ -1,4 +1,7 @@
-"""/images/generations and /images/edits: eight by eight coloured squares, drawn from a hash, as a real PNG."""
+"""/images/generations and /images/edits: eight by eight coloured squares, drawn from a hash, as a real PNG.
+
+The Hub's paths (tasks/images.py) draw with the same pen: the same prompt and size are the same picture on both.
+"""
 
 import re
 import struct
@@ -14,6 +17,9 @@ from router.sandbox.exchange import Ask, Reply, json_reply, seal
 SQUARES: Final = 8
 SIDE: Final = 64  # where no size was asked for
 MOST: Final = 4096
+SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+GREY: Final = 0
+PALETTE: Final = 3
 SIZE: Final = re.compile(r"(\d{1,5})x(\d{1,5})")
 
 
@@ -25,15 +31,12 @@ def png(seed: str, width: int, height: int) -> bytes:
         squares = noise[48 + top * SQUARES : 48 + (top + 1) * SQUARES]
         line = b"".join(bytes([squares[at] % 16]) * (_edge(at + 1, width) - _edge(at, width)) for at in range(SQUARES))
         rows.append((b"\0" + line) * (_edge(top + 1, height) - _edge(top, height)))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        _part(name, data)
-        for name, data in (
-            (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)),
-            (b"PLTE", noise[:48]),
-            (b"IDAT", compress(b"".join(rows), 1)),
-            (b"IEND", b""),
-        )
-    )
+    return _file(width, height, PALETTE, b"".join(rows), (b"PLTE", noise[:48]))
+
+
+def grey(width: int, shades: bytes) -> bytes:
+    """A PNG of mode L, one shade a row: a mask, or a depth that grows downwards."""
+    return _file(width, len(shades), GREY, b"".join(b"\0" + bytes([shade]) * width for shade in shades))
 
 
 def generate(ask: Ask) -> Reply:
@@ -87,6 +90,12 @@ def _size(fields: read.Fields) -> tuple[int, int]:
 
 def _edge(at: int, length: int) -> int:
     return at * length // SQUARES
+
+
+def _file(width: int, height: int, colour: int, rows: bytes, *more: tuple[bytes, bytes]) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
+    parts = ((b"IHDR", header), *more, (b"IDAT", compress(rows, 1)), (b"IEND", b""))
+    return SIGNATURE + b"".join(_part(name, data) for name, data in parts)
 
 
 def _part(name: bytes, data: bytes) -> bytes:

@@ -25,8 +25,8 @@ def speech(ask: Ask) -> Reply:
     if read.choice(ask.fields, "stream_format", "audio", "sse") == "sse":
         raise read.invalid("stream_format", "speech comes as audio only.")
     bare = read.choice(ask.fields, "response_format", *FORMATS) == "pcm"
-    samples = b"".join(map(_tone, words.tokens(said)))
-    sound = samples if bare else _wav_head(len(samples)) + samples
+    samples = spoken(said)
+    sound = samples if bare else wav(samples)
 
     def pieces() -> Iterator[bytes]:
         for at in range(0, len(sound), PIECE):
@@ -123,14 +123,13 @@ def _tone(token: str) -> bytes:
     return struct.pack(f"<{2 * half}h", *period) * (TONE // (2 * half))
 
 
-def _wav_head(size: int) -> bytes:
+def spoken(text: str) -> bytes:
+    """16-bit little-endian samples, one channel."""
+    return b"".join(map(_tone, words.tokens(text)))
+
+
+def wav(samples: bytes) -> bytes:
+    size = len(samples)
     kind = struct.pack("<HHIIHH", 1, 1, RATE, RATE * 2, 2, 16)
-    return (
-        b"RIFF"
-        + struct.pack("<I", 36 + size)
-        + b"WAVEfmt "
-        + struct.pack("<I", 16)
-        + kind
-        + b"data"
-        + struct.pack("<I", size)
-    )
+    head = b"WAVEfmt " + struct.pack("<I", 16) + kind + b"data" + struct.pack("<I", size)
+    return b"RIFF" + struct.pack("<I", 36 + size) + head + samples

@@ -2,6 +2,7 @@
 
 import struct
 from base64 import b64encode
+from collections.abc import Sequence
 from hashlib import shake_256
 from math import sqrt
 from typing import Any, Final
@@ -58,7 +59,7 @@ def embeddings(ask: Ask) -> Reply:
 
 
 def rerank(ask: Ask) -> Reply:
-    """Cohere's and Jina's shape. A document's score is the share of the query's words that stand in it."""
+    """Cohere's and Jina's shape."""
     query = read.text(ask.fields, "query")
     documents = read.need(ask.fields, "documents")
     if not isinstance(documents, list) or not documents:
@@ -69,18 +70,22 @@ def rerank(ask: Ask) -> Reply:
         if not isinstance(text, str):
             raise read.wrong_type(f"documents[{at}]", "a string or an object with a text", document)
         texts.append(text)
-    asked = set(query.lower().split())
-    scores = [len(asked.intersection(text.lower().split())) / max(1, len(asked)) for text in texts]
-    ranked = sorted(range(len(texts)), key=lambda at: (-scores[at], at))
     with_text = read.flag(ask.fields, "return_documents")
     results = [
-        {"index": at, "relevance_score": scores[at]} | ({"document": {"text": texts[at]}} if with_text else {})
-        for at in ranked[: read.whole(ask.fields, "top_n", 1, 10_000_000)]
+        {"index": at, "relevance_score": score} | ({"document": {"text": texts[at]}} if with_text else {})
+        for at, score in shares(query, texts)[: read.whole(ask.fields, "top_n", 1, 10_000_000)]
     ]
     used = words.count(query) + sum(map(words.count, texts))
     return json_reply(
         {"id": f"rerank-{ask.seal[:24]}", "model": ask.model, "results": results, "usage": {"total_tokens": used}}
     )
+
+
+def shares(query: str, texts: Sequence[str]) -> list[tuple[int, float]]:
+    """Each text's place and score, best first: the score is the share of the query's words that stand in it."""
+    asked = set(query.lower().split())
+    scores = [len(asked.intersection(text.lower().split())) / max(1, len(asked)) for text in texts]
+    return sorted(enumerate(scores), key=lambda each: (-each[1], each[0]))
 
 
 def moderations(ask: Ask) -> Reply:

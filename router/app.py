@@ -49,6 +49,7 @@ class Turn(Caller, Protocol):
     extra_lines: bytes
 
     def path(self) -> str: ...
+    def query(self) -> str: ...
 
 
 class Router:
@@ -94,16 +95,24 @@ class Router:
         self.operators = Starlette(routes=operators.own_routes(), exception_handlers=errors)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] == "POST":
-            found = endpoints.find(scope["path"])
-            if found is not None and self._parts is not None:
-                caller = AsgiCaller(scope, receive, send)
-                try:
-                    await self._parts.pipeline.serve(caller, *found)
-                finally:
-                    caller.close()
+        if scope["type"] == "http" and self._parts is not None:
+            serve = self._served(AsgiCaller(scope, receive, send), scope)
+            if serve is not None:
+                await serve
                 return
         await self._starlette(scope, receive, send)
+
+    def _served(self, caller: AsgiCaller, scope: Scope) -> Awaitable[None] | None:
+        """`short_way` on a server that is not ours."""
+        assert self._parts is not None
+        pipeline = self._parts.pipeline
+        found = endpoints.find(scope["path"]) if scope["method"] == "POST" else None
+        if found is not None:
+            return caller.served(pipeline.serve(caller, *found))
+        passage = pipeline.passthrough.find(scope["method"].encode(), scope["path"], scope["query_string"].decode())
+        if passage is None:
+            return None
+        return caller.served(pipeline.serve(caller, endpoints.PASSED_THROUGH, "", passage))
 
     def short_way(self, turn: Turn) -> Awaitable[None] | None:
         """What our own server asks first: requests for models need no ASGI."""
@@ -114,10 +123,12 @@ class Router:
             turn.extra_lines = parts.cors.lines(turn.fields)
             if turn.method == b"OPTIONS" and turn.extra_lines:
                 return turn.answer(204, parts.cors.preflight(turn.fields), b"")
-        if turn.method != b"POST":
-            return None
-        found = endpoints.find(turn.path())
-        return None if found is None else parts.pipeline.serve(turn, *found)
+        path = turn.path()
+        found = endpoints.find(path) if turn.method == b"POST" else None
+        if found is not None:
+            return parts.pipeline.serve(turn, *found)
+        passage = parts.pipeline.passthrough.find(turn.method, path, turn.query())
+        return parts.pipeline.serve(turn, endpoints.PASSED_THROUGH, "", passage) if passage is not None else None
 
     def drain(self) -> None:
         self.draining = True

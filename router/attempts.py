@@ -8,15 +8,13 @@ whose fault lists them all.
 import asyncio
 import random
 from time import monotonic
-from typing import Final, Literal
-
-import msgspec
 
 from providers import sse
 from providers.spec import Unreadable
 from router import failures, retry, splice, translate, usage
 from router.call import Call
 from router.errors import Refused, unauthorized
+from router.exchange import Exchange
 from router.failures import Failure
 from router.health import Resting, Speeds
 from router.keys import Lent
@@ -25,38 +23,28 @@ from router.record import Record, Try
 from router.retry import Kind, Outcome, RetrySettings, Standing, Verdict
 from router.routing import Candidate, Plan
 from router.secrets import Scrubber, Secret
+from router.served import FULL_LIMIT, Served
 from router.story import Story
 from router.translate import Prepared
 from router.upstream.answer import NEVER, Answer
 from router.upstream.faults import Broken, Silence
-from router.usage import Usage
 
-FULL_LIMIT: Final = 64 * 1024 * 1024  # of a JSON answer
-ERROR_LIMIT: Final = 1024 * 1024
 Key = Lent | Secret | None
-
-
-class Served(msgspec.Struct, gc=False):
-    """An answer that the caller gets: whole (`body`), or as events or bytes of which the first are in hand."""
-
-    candidate: Candidate
-    prepared: Prepared
-    answer: Answer
-    form: Literal["full", "events", "bytes"]
-    body: bytes = b""
-    blocks: list[bytes] = []
-    splitter: sse.Splitter | None = None
-    clocks: tuple[float, float] = (NEVER, NEVER)
-    used: Usage | None = None
 
 
 class Walker:
     """The upstreams, what rests, the policy and the dice; `walk` is the engine."""
 
     def __init__(
-        self, upstreams: dict[str, Upstream], resting: Resting, settings: RetrySettings, scrubber: Scrubber
+        self,
+        upstreams: dict[str, Upstream],
+        resting: Resting,
+        settings: RetrySettings,
+        scrubber: Scrubber,
+        exchange: Exchange,
     ) -> None:
         self._upstreams = upstreams
+        self._exchange = exchange
         self._resting = resting
         self._settings = settings
         self._most = settings.deployments
@@ -240,6 +228,8 @@ class Walker:
         silence = clocks.silence if others else clocks.last_candidate
         deadline = min(call.deadline, began + clocks.total)
         try:
+            if candidate.exchanged:
+                return await self._exchange.serve(call, candidate, upstream, key, deadline)
             if call.upload is not None:
                 model = candidate.deployment.provider_id
                 length = call.upload.outgoing_length(model)
@@ -252,7 +242,10 @@ class Walker:
                 if upstream.refuses_urls and (field := translate.url_in(call)) is not None:
                     raise Unreadable(field, f"'{field}' is a URL, which this server may not fetch; send the data.", 400)
                 prepared = translate.prepare(call, candidate, so_far)
-                head = upstream.post(candidate, call.stream, key, len(prepared.body))
+                if call.raw or call.accept:
+                    head = upstream.file(candidate, key, call, len(prepared.body))
+                else:
+                    head = upstream.post(candidate, call.stream, key, len(prepared.body))
                 wait = first if call.stream else NEVER
                 answer = await upstream.pool.open(
                     head, prepared.body, first=wait, deadline=deadline, replay=call.replay, lane=lane
@@ -278,7 +271,7 @@ class Walker:
         return served
 
     async def _failed(self, candidate: Candidate, answer: Answer, began: float) -> Failure:
-        body = await answer.read(ERROR_LIMIT)
+        body = await answer.read(failures.ERROR_LIMIT)
         seconds = monotonic() - began
         return failures.of_answer(candidate, answer.status, answer.headers, body, seconds)
 

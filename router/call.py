@@ -2,20 +2,21 @@
 
 import msgspec
 
-from providers.spec import Codec, Dialect, Fields, Task
+from providers.spec import Codec, Dialect, Fields, Task, TaskCodec
 from router.keys import Identity
 from router.uploads import Upload
 
 
 class Endpoint(msgspec.Struct, frozen=True, gc=False):
-    """What a path means: the shape it speaks, the task it asks for, and how its body is framed."""
+    """What a path means: the shape it speaks, the task it asks for (empty: the model's), and how its body is framed."""
 
     dialect: Dialect
     task: Task
     upload: bool = False  # multipart, streamed
     bare: str = ""  # a body that is just a JSON string stands for this field
     stream: bool | None = None  # fixed by the path; None: the body says
-    media: bool = False  # the answer is not JSON (speech)
+    media: bool = False  # the answer is a file, not JSON
+    raw: bool = False  # the body may be a file instead of JSON
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -35,7 +36,16 @@ class Call(msgspec.Struct, frozen=True):
     replay: bool = True  # text may be sent again after it was sent (DECISIONS, "Replay")
     wait: bool = False  # x-wait-for-model
     splice: bool = True  # not x-router-splice: 0
+    raw: bool = False  # the body is a file (or plain text), not JSON
+    mime: str = ""  # what the caller said of a raw body
+    accept: str = ""  # the media type that the caller asked for, of a task that answers with a file
+    agent: str = ""
+    use_cache: bool = True  # not x-use-cache: 0
 
     @property
     def codec(self) -> Codec | None:
         return self.endpoint.dialect.codecs.get(self.endpoint.task)
+
+    @property
+    def task_codec(self) -> TaskCodec | None:
+        return self.endpoint.dialect.tasks.get(self.endpoint.task)

@@ -126,3 +126,10 @@ class AsgiCaller:
     def close(self) -> None:
         if self._watcher is not None:
             self._watcher.cancel()
+
+    async def served(self, work: Awaitable[None]) -> None:
+        """`work`, and then closed."""
+        try:
+            await work
+        finally:
+            self.close()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from providers import spec
-from providers.dialects import DIALECTS
+from providers.dialects import DIALECTS, hf_tasks
 from router.call import Endpoint
 
 _OPENAI: Final = DIALECTS["openai"]
@@ -19,8 +19,13 @@ CHAT: Final = Endpoint(_OPENAI, spec.CONVERSATIONAL)
 COMPLETIONS: Final = Endpoint(_OPENAI, spec.TEXT_GENERATION)
 GENERATE: Final = Endpoint(_TGI, spec.TEXT_GENERATION, bare="inputs", stream=False)
 GENERATE_STREAM: Final = Endpoint(_TGI, spec.TEXT_GENERATION, bare="inputs", stream=True)
-INFERENCE: Final = Endpoint(_HF, spec.TEXT_GENERATION, bare="inputs")
+INFERENCE: Final = Endpoint(_HF, "", bare="inputs", raw=True)
+_TASKS: Final[Mapping[str, Endpoint]] = {
+    task: Endpoint(_HF, task, bare="inputs", raw=True, media=task in hf_tasks.MEDIA)
+    for task in (spec.TEXT_GENERATION, *hf_tasks.TASKS)
+}
 TOKENIZE: Final = Endpoint(_TGI, spec.TOKENIZE)
+PASSED_THROUGH: Final = Endpoint(_HF, "pass-through")
 
 EXACT: Final[Mapping[str, Endpoint]] = {
     "/v1/chat/completions": CHAT,
@@ -48,15 +53,20 @@ DEFAULT: Final[Mapping[str, Endpoint]] = {
 BELOW: Final[tuple[tuple[str, Endpoint], ...]] = (
     ("/v1/chat/completions", CHAT),
     ("/v1/completions", COMPLETIONS),
-    ("/pipeline/text-generation", INFERENCE),
     ("/generate_stream", GENERATE_STREAM),
     ("/generate", GENERATE),
     ("/tokenize", TOKENIZE),
 )
-_FAMILIES: Final = ("/models/", "/tgi/", "/hf-inference/models/")
-_PIPELINES: Final = ("/pipeline/text-generation/", "/hf-inference/pipeline/text-generation/")
+_FAMILIES: Final = ("/models/", "/tgi/", "/hf-inference/models/", "/api/inference-proxy/hf-inference/models/")
+_PIPELINES: Final = ("/pipeline/", "/hf-inference/pipeline/", "/api/inference-proxy/hf-inference/pipeline/")
 
-PAID_MEDIA: Final = frozenset({spec.TEXT_TO_IMAGE, spec.IMAGE_TO_IMAGE, spec.TEXT_TO_SPEECH})
+# What is never asked for twice once it was sent: somebody pays for each.
+PAID_MEDIA: Final = hf_tasks.MEDIA | {spec.AUDIO_TO_AUDIO}
+
+
+def of_task(task: str) -> Endpoint:
+    """The Hub's shape of a task."""
+    return _TASKS.get(task) or _TASKS[spec.TEXT_GENERATION]
 
 
 def find(path: str) -> tuple[Endpoint, str] | None:
@@ -74,9 +84,13 @@ def find(path: str) -> tuple[Endpoint, str] | None:
             for suffix, endpoint in BELOW:
                 if rest.endswith(suffix):
                     return endpoint, rest[: -len(suffix)]
+            model, _, task = rest.rpartition("/pipeline/")
+            if model and "/" not in task:
+                return (_TASKS[task], model) if task in _TASKS else None
             return (INFERENCE, rest) if rest else None
     for family in _PIPELINES:
         if path.startswith(family):
-            return INFERENCE, path[len(family) :]
+            task, _, model = path[len(family) :].partition("/")
+            return (_TASKS[task], model) if task in _TASKS and model else None
     default = DEFAULT.get(path)
     return None if default is None else (default, "")

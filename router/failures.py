@@ -23,10 +23,12 @@ _SILENT: Final[dict[str, tuple[int, str, str]]] = {
     "connect_timeout": (504, "upstream_timeout", "did not accept a connection in time"),
     "queue_timeout": (503, "upstream_busy", "had no free connection in time"),
     "timeout": (504, "upstream_timeout", "did not answer in time"),
+    "job_lost": (502, "upstream_job_lost", "took the request and its answer could not be had"),
     "upload": (400, "incomplete_body", "did not receive the whole body"),
 }
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what a hostile body comes to
 _CODE: Final = re.compile(r"[\w.:-]{1,64}").fullmatch  # anything else is no word to judge by, to log or to hand on
+ERROR_LIMIT: Final = 1024 * 1024  # bytes of an error's body
 _LONGEST_PLAIN: Final = 2000
 _BAD: Final = (502, "upstream_bad_response", "gave an answer that could not be used")
 
@@ -126,6 +128,11 @@ def _plain(body: bytes) -> str:
     """
     text = body.decode("utf-8", "replace").strip() if len(body) <= _LONGEST_PLAIN else ""
     return "" if text.startswith("<") or not text.isprintable() else text
+
+
+def silent(reason: str) -> tuple[int, str, str]:
+    """Status, code and words for an upstream that gave no answer."""
+    return _SILENT.get(reason, _BAD)
 
 
 def no_key(candidate: Candidate, last: Failure | None) -> Failure:

@@ -12,17 +12,21 @@ from router import config
 from router.attempts import Walker
 from router.config import Loaded
 from router.cors import Cors
+from router.exchange import Exchange
 from router.health import Resting
 from router.keys import KeyPool, Keyring
 from router.limits import Running
 from router.live import Live
 from router.metrics import Metrics
 from router.outgoing import Upstream
+from router.passthrough import Passthrough
 from router.pipeline import Pipeline
 from router.recorder import Recorder
 from router.routing import Table
 from router.secrets import Scrubber
+from router.upstream.fetch import Fetcher
 from router.upstream.names import Names
+from router.upstream.pool import Pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +56,11 @@ class Parts:
             self.upstreams[name] = Upstream(name, provider, each, keys, base_url, settings.retry.budget, lasting.names)
         lasting.resting.settings = settings.rest
         scrubber = Scrubber(config.secrets_of(settings))
+        self._exchange = Exchange(Fetcher(lasting.names))
         self.pipeline = Pipeline(
             table=config.table_of(loaded),
             keyring=self.keyring,
-            walker=Walker(self.upstreams, lasting.resting, settings.retry, scrubber),
+            walker=Walker(self.upstreams, lasting.resting, settings.retry, scrubber, self._exchange),
             recorder=lasting.recorder,
             resting=lasting.resting,
             limits=lasting.limits,
@@ -63,6 +68,7 @@ class Parts:
             max_upload=settings.server.max_upload,
             default_models=settings.default_models,
             scrubber=scrubber,
+            passthrough=Passthrough(self.upstreams, scrubber, settings.server.max_body),
         )
         self.cors = Cors(settings.server.cors) if settings.server.cors else None
         self._live = Live(self.upstreams, lambda: self.pipeline.table, self._swap)
@@ -91,15 +97,19 @@ class Parts:
     async def retire(self) -> None:
         """Let what runs end, then close."""
         await self._live.close()
-        for upstream in self.upstreams.values():
-            upstream.pool.retire()
+        for pool in self._pools():
+            pool.retire()
         await self.pipeline.emptied()
         await self.close()
 
     async def close(self) -> None:
         await self._live.close()
-        for upstream in self.upstreams.values():
-            await upstream.pool.close()
+        await self._exchange.close()
+        for pool in self._pools():
+            await pool.close()
+
+    def _pools(self) -> list[Pool]:
+        return [pool for upstream in self.upstreams.values() for pool in upstream.pools()]
 
 
 # Settings of `server` that a reload cannot change.

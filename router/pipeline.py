@@ -11,22 +11,21 @@ import re
 from time import monotonic
 from typing import Final
 
-from providers import spec
 from providers.spec import Fault, Unreadable
-from router import endpoints, envelope, failures, relay, routing
+from router import failures, relay, routing
 from router.attempts import Walker
 from router.call import Call, Endpoint
 from router.caller import Caller
-from router.errors import Refused, bad_request, not_found, too_large
+from router.errors import Refused, not_found
 from router.health import Resting
 from router.keys import Identity, Keyring
 from router.limits import Running
+from router.passthrough import Passage, Passthrough
+from router.reading import Reader
 from router.recorder import Recorder
 from router.routing import Found, Plan, Table
 from router.secrets import Scrubber
-from router.settings import duration
 from router.story import Story
-from router.uploads import Upload, boundary_of
 
 Fields = dict[bytes, bytes]  # of the head; of a name that stands there twice, the last
 
@@ -50,6 +49,7 @@ class Pipeline:
         max_upload: int,
         default_models: dict[str, str],
         scrubber: Scrubber,
+        passthrough: Passthrough,
     ) -> None:
         self.table = table
         self._keyring = keyring
@@ -57,10 +57,9 @@ class Pipeline:
         self._recorder = recorder
         self._resting = resting
         self._limits = limits
-        self._max_body = max_body
-        self._max_upload = max_upload
-        self._default_models = default_models
+        self._reader = Reader(max_body, max_upload, default_models)
         self._scrubber = scrubber
+        self.passthrough = passthrough
         self._dice = random.Random()  # noqa: S311 - weights, not secrets
         self._prefix = os.urandom(6).hex()
         self._counter = 0
@@ -77,7 +76,7 @@ class Pipeline:
         if self._running:
             await self._leaving.wait()
 
-    async def serve(self, caller: Caller, endpoint: Endpoint, model: str) -> None:
+    async def serve(self, caller: Caller, endpoint: Endpoint, model: str, passage: Passage | None = None) -> None:
         fields = caller.fields
         story = Story(self._request_id(fields), endpoint, monotonic())
         story.task = asyncio.current_task(self._loop)
@@ -95,7 +94,10 @@ class Pipeline:
             if identity.concurrency is not None:
                 self._limits.admit(identity)
                 admitted = identity
-            call = await self._read(story, identity, fields, caller, model)
+            if passage is not None:
+                await self.passthrough.serve(caller, passage, story, identity, self.table)
+                return
+            call = await self._reader.read(story, identity, fields, caller, model, self.table.task_of)
             found = self._find(call)
             record.model, record.stream = found.label, call.stream
             plan = self._plan(found)
@@ -138,79 +140,6 @@ class Pipeline:
         self._counter += 1
         return f"{self._prefix}-{self._counter:x}"
 
-    async def _read(self, story: Story, identity: Identity, head: Fields, caller: Caller, model: str) -> Call:
-        """Body and head → Call. Raises Refused naming the field."""
-        endpoint = story.endpoint
-        if b"content-encoding" in head and head[b"content-encoding"].lower() != b"identity":
-            raise Refused(Fault(415, "unsupported_media_type", "Compressed request bodies are not accepted."))
-        length = int(head[b"content-length"]) if b"content-length" in head else None
-        if endpoint.upload:
-            return await self._read_upload(story, identity, head, caller, length)
-        limit = self._max_body
-        if length is not None and length > limit:
-            raise too_large(limit)
-        body = await caller.body(limit)
-        if len(body) > limit:
-            raise too_large(limit)
-        fields = envelope.read(body, endpoint.bare)
-        written = model or envelope.text(fields, "model", "")
-        named = bool(model)
-        if not named and (written in _NO_MODEL or written.startswith(("http://", "https://"))):
-            written = self._default_models.get(endpoint.task, "")
-            named = True
-        if not written:
-            raise bad_request("The field 'model' is required.", "model", "missing_field")
-        return Call(
-            id=story.record.id,
-            endpoint=endpoint,
-            model=checked(written),
-            stream=_streams(endpoint, fields),
-            fields=fields,
-            body=body,
-            identity=identity,
-            deadline=story.started + (_patience(head) if b"x-router-max-wait" in head else TOTAL),
-            named=named,
-            wants_usage="stream_options" in fields and _wants_usage(fields),
-            replay=endpoint.task not in endpoints.PAID_MEDIA,
-            wait=(b"x-wait-for-model" in head and head[b"x-wait-for-model"].lower() in (b"true", b"1"))
-            or ("options" in fields and _waits(fields)),
-            splice=b"x-router-splice" not in head or head[b"x-router-splice"].lower() not in (b"0", b"false"),
-        )
-
-    async def _read_upload(
-        self, story: Story, identity: Identity, head: Fields, caller: Caller, length: int | None
-    ) -> Call:
-        if length is not None and length > self._max_upload:
-            raise too_large(self._max_upload)
-
-        async def more() -> bytes:
-            while not caller.whole():
-                piece = await caller.piece()
-                if piece is None:
-                    raise EOFError
-                if piece:
-                    return piece
-            return b""
-
-        upload = Upload(more, boundary_of(head.get(b"content-type", b"")), length, self._max_upload)
-        try:
-            await upload.find_model()
-            return Call(
-                id=story.record.id,
-                endpoint=story.endpoint,
-                model=checked(upload.model),
-                stream=False,
-                fields={},
-                body=b"",
-                identity=identity,
-                deadline=story.started + TOTAL,
-                upload=upload,
-                replay=story.endpoint.task not in endpoints.PAID_MEDIA,
-            )
-        except BaseException:
-            upload.close()
-            raise
-
     def _find(self, call: Call) -> Found:
         """The model's route seen from this call; 404 where nobody knows it or this caller may not have it."""
         found = self.table.find(call.model, call.endpoint.task, call.endpoint.dialect.name)
@@ -233,14 +162,6 @@ class Pipeline:
         return routing.plan(found.plan, dice=self._dice, resting=resting, speed=walker.speeds.of, busy=walker.busy)
 
 
-def _patience(head: Fields) -> float:
-    """Seconds that the caller is willing to wait, at most."""
-    try:
-        return min(TOTAL, duration(head[b"x-router-max-wait"].decode("latin-1")))
-    except ValueError as error:
-        raise bad_request(f"The header 'x-router-max-wait': {error}.", "x-router-max-wait") from None
-
-
 def _holds_a_key(given: bytes, fields: Fields) -> bool:
     """Whether an id, which is answered and logged, has the caller's own key in it."""
     return any(fields[name].split()[-1:] and fields[name].split()[-1] in given for name in _KEYS if name in fields)
@@ -248,31 +169,3 @@ def _holds_a_key(given: bytes, fields: Fields) -> bool:
 
 _KEYS: Final = (b"authorization", b"x-api-key", b"api-key")
 _STOPPING: Final = Fault(503, "shutting_down", "The server is shutting down; ask again.", retry_after=1.0)
-_NO_MODEL: Final = frozenset({"", "dummy", "tgi"})  # what clients write that have nothing to say
-
-
-def checked(model: str) -> str:
-    """An id may be anything printable of bounded length; the strict pattern guards what goes into a URL path."""
-    if len(model) > 512 or not model.isprintable() or (".." in model and ".." in model.split("/")):
-        raise not_found("The model id is not one.", "model", "model_not_found")
-    return model
-
-
-def _streams(endpoint: Endpoint, fields: spec.Fields) -> bool:
-    if endpoint.stream is not None:
-        return endpoint.stream
-    if "stream" not in fields:
-        return endpoint.dialect.name == "ollama"
-    return envelope.flag(fields, "stream")
-
-
-def _wants_usage(fields: spec.Fields) -> bool:
-    options = spec.read_value(fields, "stream_options")
-    if options is not None and not isinstance(options, dict):
-        raise bad_request("The field 'stream_options' must be an object.", "stream_options", "invalid_type")
-    return options is not None and options.get("include_usage") is True
-
-
-def _waits(fields: spec.Fields) -> bool:
-    options = spec.read_value(fields, "options")
-    return isinstance(options, dict) and options.get("wait_for_model") is True

@@ -9,14 +9,15 @@ from typing import Final
 import msgspec
 
 from providers.spec import Fault
-from router.attempts import Served, Walker
+from router.attempts import Walker
 from router.call import Call
 from router.caller import Caller
 from router.routing import Plan
 from router.secrets import Scrubber
+from router.served import Served
 from router.story import Story
 from router.stream import MODEL, Stream
-from router.upstream.answer import Headers
+from router.upstream.answer import Answer, Headers
 from router.upstream.faults import Broken
 
 PASSED: Final = frozenset(
@@ -79,18 +80,24 @@ async def answer(
             if served.used is not None:
                 story.use(served.used)
             body = _echoed(served.body, call) if echo else served.body
-            lines = _JSON if served.prepared.crossed else _passed(upstream.headers)
+            lines = _kind(served) if served.prepared.crossed else passed(upstream.headers)
             await caller.answer(upstream.status, lines + told(story, now), body)
         elif served.form == "events":
             events = Stream(caller, call, served, story, plan, walker, scrubber)
-            await events.run(_passed(upstream.headers) + told(story, now))
+            await events.run(passed(upstream.headers) + told(story, now))
         else:
-            await _bytes(caller, served, story, _passed(upstream.headers) + told(story, now))
+            lines = _kind(served) if served.prepared.crossed else passed(upstream.headers)
+            await _bytes(caller, served, story, lines + told(story, now))
     finally:
         upstream.close()
 
 
-def _passed(headers: Headers) -> bytes:
+def _kind(served: Served) -> bytes:
+    """Of an answer that we made of the upstream's."""
+    return b"content-type: %b\r\n" % served.mime.encode("ascii", "replace") if served.mime else _JSON
+
+
+def passed(headers: Headers) -> bytes:
     return b"".join([b"%b: %b\r\n" % each for each in headers if each[0] in PASSED])
 
 
@@ -99,13 +106,16 @@ def _echoed(body: bytes, call: Call) -> bytes:
 
 
 async def _bytes(caller: Caller, served: Served, story: Story, lines: bytes) -> None:
-    """Anything that is neither JSON nor events: passed on as it comes, with its length where it was known."""
-    upstream = served.answer
+    served.answer.clocks(served.clocks[0])
+    await pour(caller, served.answer, story, lines, served.body)
+
+
+async def pour(caller: Caller, upstream: Answer, story: Story, lines: bytes, first: bytes = b"") -> None:
+    """Anything that is neither JSON nor our events: passed on as it comes, with its length where it was known."""
     length = upstream.fields.get(b"content-length")
     caller.begin(upstream.status, lines, None if length is None else int(length))
-    upstream.clocks(served.clocks[0])
     try:
-        more = caller.write(served.body) if served.body else True
+        more = caller.write(first) if first else True
         while True:
             if not more:
                 await caller.drained()

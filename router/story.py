@@ -26,6 +26,11 @@ class Story:
         self.first = 0.0  # the moment of the first event or the answer
         self.waited = 0.0  # seconds spent waiting for upstreams before that
 
+    def become(self, endpoint: Endpoint) -> None:
+        """The path left the task open; now it is known."""
+        self.endpoint = endpoint
+        self.record.task = endpoint.task
+
     def leave(self) -> None:
         self.gone = True
         if self.task is not None:

@@ -20,13 +20,14 @@ from providers import spec, sse
 from providers.dialects import openai
 from providers.spec import Fault, StreamWriter
 from router import failures, splice, usage
-from router.attempts import Served, Walker
+from router.attempts import Walker
 from router.call import Call
 from router.caller import Caller
 from router.record import Splice
 from router.retry import Kind
 from router.routing import Plan
 from router.secrets import Scrubber
+from router.served import Served
 from router.story import Story
 from router.upstream.faults import Broken
 

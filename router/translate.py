@@ -36,6 +36,8 @@ def prepare(call: Call, candidate: Candidate, so_far: splice.Told | None = None)
     endpoint = call.endpoint
     if candidate.dialect != endpoint.dialect.name or candidate.task != endpoint.task:
         return _cross(call, candidate, so_far)
+    if call.raw:
+        return Prepared(call.body)
     fields = call.fields
     if endpoint.dialect.name != "openai":
         fields = spec.without(fields, *_OURS)

@@ -36,7 +36,19 @@ class Upload:
     again has been handed out, so that no second attempt is possible.
     """
 
-    __slots__ = ("_after", "_before", "_limit", "_receive", "_seen", "boundary", "length", "model", "started", "stream")
+    __slots__ = (
+        "_after",
+        "_before",
+        "_held",
+        "_limit",
+        "_receive",
+        "_seen",
+        "boundary",
+        "length",
+        "model",
+        "started",
+        "stream",
+    )
 
     def __init__(self, receive: Receive, boundary: bytes, length: int | None, limit: int) -> None:
         self._receive = receive
@@ -44,6 +56,7 @@ class Upload:
         self._before: IO[bytes] = tempfile.SpooledTemporaryFile(HELD)  # noqa: SIM115 - closed in `close`
         self._after = b""  # what was read beyond the model's value
         self._seen = 0
+        self._held: bytes | None = None  # what stood behind the model's value, once somebody needed all of it
         self.boundary = boundary
         self.length = length
         self.model = ""
@@ -62,12 +75,26 @@ class Upload:
         self._before.seek(len(_BREAK))
         while piece := self._before.read(PIECE):
             yield _framed(piece, chunked)
-        self.started = True
+        self.started = self._held is None
         yield _framed(model.encode() + self._after, chunked)
-        while piece := await self.more():
+        if self._held is not None:
+            yield _framed(self._held, chunked)
+        while self._held is None and (piece := await self.more()):
             yield _framed(piece, chunked)
         if chunked:
             yield b"0\r\n\r\n"
+
+    async def held(self, limit: int) -> bytes:
+        """The whole body in memory, for who must look into it; it can be had again. Raises Refused beyond `limit`."""
+        if self._held is None:
+            parts: list[bytes] = []
+            while piece := await self.more():
+                if self._seen > limit:
+                    raise too_large(limit, "file")
+                parts.append(piece)
+            self._held = b"".join(parts)
+        self._before.seek(len(_BREAK))
+        return self._before.read() + self.model.encode() + self._after + self._held
 
     async def more(self) -> bytes:
         piece = await self._receive()

@@ -19,7 +19,11 @@ SERVES: Final[Mapping[Task, frozenset[Task]]] = {  # a row's task → the tasks 
     spec.TEXT_GENERATION: frozenset({spec.TOKENIZE}),
     spec.SPEECH_RECOGNITION: frozenset({spec.SPEECH_TRANSLATION}),
     spec.TEXT_TO_IMAGE: frozenset({spec.IMAGE_TO_IMAGE}),
-    "sentence-similarity": frozenset({spec.FEATURE_EXTRACTION}),
+    spec.SENTENCE_SIMILARITY: frozenset({spec.FEATURE_EXTRACTION, spec.TEXT_RANKING}),
+    spec.FEATURE_EXTRACTION: frozenset({spec.SENTENCE_SIMILARITY, spec.TEXT_RANKING}),
+    spec.TEXT_RANKING: frozenset({spec.SENTENCE_SIMILARITY}),
+    spec.TEXT_TO_SPEECH: frozenset({spec.TEXT_TO_AUDIO}),
+    spec.TEXT_TO_AUDIO: frozenset({spec.TEXT_TO_SPEECH}),
     "text-classification": frozenset({spec.MODERATION}),
 }
 
@@ -102,6 +106,7 @@ class Deployment:
     context: int | None = None
     fim: Fim | None = None
     can: frozenset[str] = frozenset()
+    model: str = ""  # the Hub's id; empty where it is the provider's
 
     name: str = field(init=False, default="")  # upstream/provider_id, as logs and errors write it
 
@@ -111,13 +116,17 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A deployment that can serve the call, and how: the dialect and task it is spoken to in."""
+    """A deployment that can serve the call, and how: the dialect and task it is spoken to in.
+
+    `exchanged`: neither relayed nor text: its request and answer go through the Hub's form (router/exchange.py).
+    """
 
     deployment: Deployment
     provider: Provider
     adapter: Adapter
     dialect: str
     task: Task
+    exchanged: bool = False
 
 
 @dataclass(frozen=True, slots=True)

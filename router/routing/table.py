@@ -7,8 +7,10 @@ upstreams that do not answer make a new table (`with_live`).
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from providers import spec
+from providers.dialects import DIALECTS
 from providers.spec import ANY_TASK, Provider, Task
 from router.routing.records import (
     SERVES,
@@ -52,6 +54,13 @@ class Table:
             names.update(dict.fromkeys(self.rows.get(place, {})))
             names.update(dict.fromkeys(self.discovered.get(place, ())))
         return list(names)
+
+    def task_of(self, model: str) -> Task:
+        """What the model is for, as its route or its first row says; `*` where neither does."""
+        route = self.route(model)
+        if route is None or route.task != ANY_TASK:
+            return ANY_TASK if route is None else route.task
+        return next((each.row.task for each in route.deployments if each.row.task != ANY_TASK), ANY_TASK)
 
     def find(self, model: str, task: Task, dialect: str) -> Found | None:
         """The route of an id as the caller wrote it, or None where nobody knows it. Kept, bounded."""
@@ -113,7 +122,7 @@ class Table:
         for place in sorted(self.places.values(), key=lambda each: not each.local):
             row = self.rows.get(place.name, {}).get(model)
             if row is not None:
-                found.append(_deployment(place.name, row))
+                found.append(_deployment(place.name, row, model))
             elif model in self.discovered.get(place.name, ()):
                 found.append(Deployment(place.name, model, Row(model)))
         return tuple(found)
@@ -141,7 +150,7 @@ class Table:
     def _filled(self, deployment: Deployment, model: str) -> Deployment:
         """A deployment without an id of its own takes the row's, else the model's."""
         if deployment.provider_id:
-            return deployment
+            return replace(deployment, model=model)
         row = self.rows.get(deployment.upstream, {}).get(model) or Row(model)
         return replace(
             deployment,
@@ -150,6 +159,7 @@ class Table:
             context=deployment.context or row.context,
             fim=deployment.fim or row.fim,
             can=deployment.can or row.can,
+            model=model,
         )
 
     def _candidates(self, route: Route, task: Task, dialect: str) -> Found:
@@ -162,7 +172,8 @@ class Table:
             if ways and place is not None:
                 used_dialect, used_task = ways
                 adapter = place.provider.adapters[used_task, used_dialect]
-                candidates.append(Candidate(deployment, place.provider, adapter, used_dialect, used_task))
+                exchanged = used_dialect != dialect and task not in _TEXT
+                candidates.append(Candidate(deployment, place.provider, adapter, used_dialect, used_task, exchanged))
             else:
                 dropped.append(Drop(deployment.name, reason or f"its provider has no {task}"))
         known = route.model.isprintable() and self._known(route.model) is not None
@@ -190,7 +201,16 @@ def _ways(provider: Provider, task: Task, dialect: str) -> tuple[str, Task] | tu
         for other in (spec.TEXT_GENERATION, spec.CONVERSATIONAL):
             if (other, "openai") in provider.adapters:
                 return "openai", other
+    if task in DIALECTS[dialect].tasks:
+        if (task, spec.OWN) in provider.adapters:
+            return spec.OWN, task
+        for name, other_dialect in DIALECTS.items():
+            if (task, name) in provider.adapters and task in other_dialect.tasks:
+                return name, task
     return ()
+
+
+_TEXT: Final = frozenset({spec.CONVERSATIONAL, spec.TEXT_GENERATION, spec.RESPONSES})  # streams, in OpenAI's form
 
 
 def build(
@@ -227,5 +247,5 @@ def _route(bare: Table, model: str, settings: RouteSettings) -> Route:
     return Route(model, tuple(deployments), settings.policy, settings.task, settings.echo_model, splice=settings.splice)
 
 
-def _deployment(upstream: str, row: Row) -> Deployment:
-    return Deployment(upstream, row.id, row, context=row.context, fim=row.fim, can=row.can)
+def _deployment(upstream: str, row: Row, model: str) -> Deployment:
+    return Deployment(upstream, row.id, row, context=row.context, fim=row.fim, can=row.can, model=model)

@@ -120,6 +120,9 @@ class Turn:
         text = (url if url.startswith(b"/") and b"?" not in url else target_of(url)[0]).decode("ascii")
         return urllib.parse.unquote(text) if "%" in text else text
 
+    def query(self) -> str:
+        return target_of(self.url)[1].decode("latin-1")
+
     # The request, as it arrives
 
     def feed(self, piece: bytes) -> bool:

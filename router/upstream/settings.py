@@ -43,3 +43,4 @@ class UpstreamSettings(Settings):
     proxy: str = ""  # http://host:port; empty: HTTPS_PROXY / HTTP_PROXY / NO_PROXY of the environment
     tls: Tls = Tls()
     url_inputs: Literal["refuse", "pass"] = "refuse"  # http(s) URLs inside bodies, for local backends
+    fetch_from: list[str] = Field(default_factory=list)  # origins or networks that its answers may be fetched from

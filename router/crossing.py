@@ -1,0 +1,85 @@
+"""A call of a task in one shape → the play that asks a candidate for it in another.
+
+The middle is the Hub's form (providers/spec.py, Ask). A candidate that speaks a dialect is asked by that dialect's
+codec, one with an API of its own by the adapter's play.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from providers import multipart, spec
+from providers.dialects import DIALECTS
+from providers.spec import Ask, Blob, Body, Failed, Fields, Link, Play, Result, Send, TaskCodec, Unreadable
+from router import envelope
+from router.call import Call
+from router.routing import Candidate
+
+
+def read(call: Call, form: bytes | None = None) -> tuple[Ask, Any]:
+    """What is asked, and what the answer depends on. `form`: an upload's whole body. Raises Unreadable."""
+    codec = call.task_codec
+    assert codec is not None, "routing chose a crossing"
+    if form is not None:
+        assert call.upload is not None
+        body = _form(form, call.upload.boundary)
+    elif call.raw:
+        body = Body(file=Blob(call.body, call.mime))
+    else:
+        body = Body(fields=call.fields)
+    ask, want = codec.read(replace(body, accept=call.accept, agent=call.agent))
+    return replace(ask, task=call.endpoint.task, accept=ask.accept or call.accept), want
+
+
+def _form(body: bytes, boundary: bytes) -> Body:
+    try:
+        parts = multipart.parse(body, boundary)
+    except ValueError as error:
+        raise Unreadable("file", f"The multipart body cannot be read: {error}.", 400) from None
+    texts: dict[str, Any] = {}
+    files: dict[str, Blob] = {}
+    for name, value in parts:
+        if isinstance(value, Blob):
+            files.setdefault(name, value)
+        else:
+            before = texts.get(name)
+            texts[name] = value if before is None else [*(before if isinstance(before, list) else [before]), value]
+    return Body(fields={name: spec.raw(value) for name, value in texts.items()}, files=files)
+
+
+def play_of(candidate: Candidate, ask: Ask) -> Play:
+    """The candidate's side of it, ready to be played."""
+    deployment = candidate.deployment
+    ask = replace(
+        ask,
+        task=candidate.task,
+        provider_id=deployment.provider_id,
+        model=deployment.model or deployment.provider_id,
+        adapter=deployment.row.adapter,
+        adapter_weights=deployment.row.adapter_weights,
+    )
+    if candidate.adapter.play is not None:
+        return candidate.adapter.play(ask)
+    return _in_dialect(candidate, DIALECTS[candidate.dialect].tasks[candidate.task], ask)
+
+
+def _in_dialect(candidate: Candidate, codec: TaskCodec, ask: Ask) -> Play:
+    adapter = candidate.adapter
+    send = replace(codec.encode(ask), path=adapter.path)
+    if adapter.adapt is not None and send.body is not None and send.mime == "application/json":
+        fields: Fields = msgspec.json.decode(send.body, type=dict[str, msgspec.Raw])
+        send = replace(send, body=envelope.write(adapter.adapt(fields)))
+    if codec.media(ask):
+        return Result(send)
+    reply = yield send
+    return codec.decode(reply, ask)
+
+
+def link_in(ask: Ask) -> bool:
+    """Whether a file of it is named by URL: a server of one's own would fetch it (FAULTS A3)."""
+    inside = ask.inputs.values() if isinstance(ask.inputs, dict) else (ask.inputs,)
+    return any(isinstance(each, Link) for each in (*inside, *ask.parameters.values()))
+
+
+__all__ = ["Failed", "Send", "link_in", "play_of", "read"]

@@ -1,0 +1,190 @@
+"""`/{provider}/…`: a provider's own API, whole, with the key exchanged: what the Hub's router offers its clients.
+
+Any method and path below a configured upstream's name, or its provider's. The model is the provider's own id, found in
+the body or the path, so that a tenant's rights hold here too. Nothing is retried, translated or spliced: the bytes are
+the caller's and the provider's. Follow-up addresses of queues are kept inside: a client that polls comes back here.
+"""
+
+import re
+import urllib.parse
+from time import monotonic
+from typing import Final
+
+import msgspec
+
+from providers.spec import Fault, Send
+from router import envelope, failures, relay, usage
+from router.caller import Caller
+from router.errors import Refused, not_found, too_large, unauthorized
+from router.keys import Identity, Lent
+from router.outgoing import Upstream
+from router.routing import Table
+from router.secrets import Scrubber, Secret
+from router.served import FULL_LIMIT
+from router.story import Story
+from router.upstream.answer import NEVER, Answer
+from router.upstream.faults import Silence
+
+TASK: Final = "pass-through"
+RESERVED: Final = ("v1", "models", "tgi", "api", "admin", "metrics", "health", "pipeline", "status", "framework")
+_ALIAS: Final = "/api/inference-proxy/"
+LOOKED_AT: Final = 256 * 1024  # bytes of a JSON answer in which addresses are exchanged and usage is read
+_METHODS: Final = frozenset({b"GET", b"POST", b"PUT", b"DELETE"})
+_PATH: Final = re.compile(r"/[A-Za-z0-9][\w.:/@,=~+%-]*|/?", re.ASCII).fullmatch
+_QUERY: Final = re.compile(r"[!-~]*").fullmatch
+_SUBDOMAIN: Final = re.compile(r"(?:^|&)_subdomain=([a-z0-9-]{1,32})(?=&|$)")
+
+
+class Passage(msgspec.Struct, frozen=True):
+    """What a path asks for: whose API, under which name, and what of it."""
+
+    upstream: Upstream
+    named: str
+    rest: str
+    method: bytes
+    query: str
+
+
+class Passthrough:
+    """One for each configuration."""
+
+    def __init__(self, upstreams: dict[str, Upstream], scrubber: Scrubber, max_body: int) -> None:
+        self._scrubber = scrubber
+        self._max_body = max_body
+        self._named: dict[str, Upstream] = {}
+        for each in upstreams.values():
+            self._named.setdefault(each.provider.name, each)
+        self._named |= upstreams
+        for reserved in RESERVED:
+            self._named.pop(reserved, None)
+
+    def find(self, method: bytes, path: str, query: str) -> Passage | None:
+        """An upstream's name, or its provider's (the first of that provider), and what stands below it."""
+        if path.startswith(_ALIAS):
+            path = path[len(_ALIAS) - 1 :]
+        named, slash, rest = path[1:].partition("/")
+        upstream = self._named.get(named) if slash else None
+        return None if upstream is None else Passage(upstream, named, "/" + rest, method, query)
+
+    async def serve(self, caller: Caller, passage: Passage, story: Story, identity: Identity, table: Table) -> None:
+        """Raises Refused; who calls this keeps the record."""
+        method, rest, query, upstream = passage.method, passage.rest, passage.query, passage.upstream
+        if method not in _METHODS or ".." in rest.split("/") or not _PATH(rest) or not _QUERY(query):
+            raise not_found(f"There is no {method.decode('ascii', 'replace')} /{passage.named}{rest[:256]}")
+        body = await caller.body(self._max_body)
+        if len(body) > self._max_body:
+            raise too_large(self._max_body)
+        record = story.record
+        record.upstream = upstream.name
+        model = _model_of(body, rest, caller)
+        row = next((name for name, each in table.rows.get(upstream.name, {}).items() if each.id == model), None)
+        record.model, record.provider_id = row or "other", model
+        if not identity.allows(row or model):
+            raise not_found(f"Model {model} does not exist", "model", "model_not_found")
+        key = self._key(upstream, identity)
+        record.key, record.billing = (
+            (key.name, "routed") if isinstance(key, Lent) else ("", "direct" if key else "none")
+        )
+        origin, query = _origin(upstream, query)
+        step = Send(
+            urllib.parse.quote(rest, safe="/:@,=~+%-._") + (f"?{query}" if query else ""),
+            body if body or method != b"GET" else None,
+            method.decode("ascii"),
+            caller.fields.get(b"content-type", b"").decode("latin-1"),
+            headers={"prefer": "wait"} if caller.fields.get(b"prefer", b"").lower() == b"wait" else {},
+            origin=origin,
+        )
+        head, pool = upstream.send(step, "", key, len(body))
+        deadline = story.started + upstream.clocks.total
+        began = monotonic()
+        answer = await pool.open(head, body, first=NEVER, deadline=deadline, replay=False, lane=identity.tenant)
+        story.waited += monotonic() - began
+        if isinstance(answer, Silence):
+            raise Refused(_silent(upstream, answer))
+        try:
+            await self._relay(caller, answer, story, passage)
+        finally:
+            answer.close()
+
+    async def _relay(self, caller: Caller, answer: Answer, story: Story, passage: Passage) -> None:
+        kind = answer.fields.get(b"content-type", b"").lower()
+        if not 200 <= answer.status < 400:
+            said = self._scrubber.bytes(await answer.read(failures.ERROR_LIMIT))
+            story.record.outcome, story.record.status = "error", answer.status
+            await caller.answer(answer.status, relay.passed(answer.headers) + relay.told(story, monotonic()), said)
+            return
+        if b"json" in kind and int(answer.fields.get(b"content-length", b"0")) <= LOOKED_AT:
+            said = self._scrubber.bytes(await answer.read(FULL_LIMIT))
+            reply = usage.of_reply(said) if said else None
+            if reply is not None and reply.usage is not None:
+                story.use(reply.usage)
+            said = _kept_inside(said, passage, caller)
+            story.record.status, story.first = answer.status, monotonic()
+            await caller.answer(answer.status, relay.passed(answer.headers) + relay.told(story, story.first), said)
+            return
+        story.record.status, story.first = answer.status, monotonic()
+        story.record.stream = kind.startswith(b"text/event-stream")
+        await relay.pour(caller, answer, story, relay.passed(answer.headers) + relay.told(story, story.first))
+
+    def _key(self, upstream: Upstream, identity: Identity) -> Lent | Secret | None:
+        stored = identity.stored_keys.get(upstream.name) or identity.stored_keys.get(upstream.provider.name)
+        if stored:
+            return stored
+        if identity.user_key is not None:
+            return identity.user_key
+        lent = upstream.keys.lend(monotonic())
+        if lent is None and upstream.provider.needs_key and not upstream.settings.base_url:
+            raise unauthorized()
+        return lent
+
+
+def _silent(upstream: Upstream, silence: Silence) -> Fault:
+    status, code, words = failures.silent(silence.reason)
+    return Fault(status, code, f"The upstream '{upstream.name}' {words}.")
+
+
+def _model_of(body: bytes, rest: str, caller: Caller) -> str:
+    """The provider's id of the model, as far as the call names one: in its JSON, else in its path."""
+    if body[:1] == b"{" and b"json" in caller.fields.get(b"content-type", b"json"):
+        fields = envelope.read(body)
+        for name in ("model", "model_name", "version"):
+            if name in fields:
+                return envelope.text(fields, name)[:512]
+    found = _REPLICATE(rest)
+    return found[1] if found else rest.strip("/").partition("/requests/")[0][:512]
+
+
+_REPLICATE: Final = re.compile(r"/v1/models/([^/]+/[^/]+)/predictions").fullmatch
+
+
+def _origin(upstream: Upstream, query: str) -> tuple[str, str]:
+    """fal's queue is a host of its own, which clients of the Hub's router name in the query."""
+    found = _SUBDOMAIN.search(query)
+    if found is None:
+        return "", query
+    wanted = next((each for each in upstream.provider.origins if each.startswith(f"https://{found[1]}.")), "")
+    return wanted, _SUBDOMAIN.sub("", query).strip("&")
+
+
+def _kept_inside(body: bytes, passage: Passage, caller: Caller) -> bytes:
+    """A job's follow-up addresses, which clients ask by their path on the host that they asked first: below our name.
+
+    fal answers `response_url`, `status_url`, `cancel_url`; wavespeed and replicate `urls.get` and `urls.cancel`. The
+    router.huggingface.co of a mapped host is left alone: its clients add the provider's name themselves.
+    """
+    host = caller.fields.get(b"host", b"").lower().partition(b":")[0]
+    if host == b"router.huggingface.co" or not any(each in body for each in _FOLLOW_UPS):
+        return body
+    upstream = passage.upstream
+    origins = {f"{upstream.origin.scheme}://{upstream.origin.authority()}", *upstream.provider.origins}
+    scheme = b"https" if caller.fields.get(b"x-forwarded-proto") == b"https" else b"http"
+    ours = b"%b://%b/%b" % (scheme, caller.fields.get(b"host", b"localhost"), passage.named.encode())
+    base = upstream.base_path.encode()
+    for origin in origins:
+        theirs = origin.encode()
+        body = body.replace(b'"' + theirs + base + b"/", b'"' + ours + b"/") if base else body
+        body = body.replace(b'"' + theirs + b"/", b'"' + ours + b"/")
+    return body
+
+
+_FOLLOW_UPS: Final = (b'"response_url"', b'"status_url"', b'"cancel_url"', b'"urls"', b'"polling_url"')

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from providers import media
 from providers.dialects.openai_fields import JSON, body_of, refused, take_choice, take_text, values_of
-from providers.spec import FEATURE_EXTRACTION, Ask, Blob, Body, Reply, Result, Send, Written
+from providers.spec import FEATURE_EXTRACTION, Ask, Blob, Body, Failed, Reply, Result, Send, Written
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +26,8 @@ class Embeddings:
         return Ask(FEATURE_EXTRACTION, _texts(values.pop("input", None)), values), Want(model, encoding == "base64")
 
     def write(self, result: Result, want: Want) -> Written:
-        data = [
-            {"object": "embedding", "index": index, "embedding": packed(vector) if want.base64 else vector}
-            for index, vector in enumerate(result.value)
-        ]
+        vectors = [packed(vector) if want.base64 else vector for vector in map(_of_a_text, result.value)]
+        data = [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)]
         usage = _NO_USAGE | (result.usage or {})
         return Written(JSON.encode({"object": "list", "data": data, "model": want.model, "usage": usage}))
 
@@ -63,6 +61,15 @@ def _texts(given: Any) -> str | list[str]:
     if not all(isinstance(each, str) for each in given):
         raise refused("input", "must be a string, or a list of strings")
     return given
+
+
+def _of_a_text(vector: list[Any]) -> list[float]:
+    """Raises Failed where the model embeds tokens: how a text's vector is made of theirs, the model's makers decide."""
+    while vector and isinstance(vector[0], list):
+        if len(vector) > 1:
+            raise Failed(502, "The model gave a vector for each token, and none for the text.", "token_vectors")
+        vector = vector[0]
+    return vector
 
 
 def packed(vector: list[float]) -> str:

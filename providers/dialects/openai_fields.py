@@ -24,7 +24,10 @@ def refused(param: str, why: str) -> Unreadable:
 
 def values_of(fields: Fields) -> dict[str, Any]:
     """Every field that is not null, parsed."""
-    return {name: value for name in fields if (value := read_value(fields, name)) is not None}
+    try:
+        return {name: value for name in fields if (value := read_value(fields, name)) is not None}
+    except RecursionError:
+        raise Unreadable("", "The body is nested too deep.", status=400) from None
 
 
 def take_text(values: dict[str, Any], name: str, default: str | None = None) -> str:

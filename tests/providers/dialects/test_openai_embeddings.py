@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from openai.types import CreateEmbeddingResponse
 
 from providers.dialects.openai_embeddings import Embeddings, packed, unpacked
-from providers.spec import FEATURE_EXTRACTION, Ask, Body, Reply, Result, Unreadable, Written, raw
+from providers.spec import FEATURE_EXTRACTION, Ask, Body, Failed, Reply, Result, Unreadable, Written, raw
 
 CODEC = Embeddings()
 
@@ -56,6 +56,13 @@ def test_usage_that_nobody_told_is_none() -> None:
     _, want = CODEC.read(body(model="m", input="a"))
     answer = msgspec.json.decode(CODEC.write(Result([[1.0]]), want).body)
     assert answer["usage"] == {"prompt_tokens": 0, "total_tokens": 0}
+
+
+def test_vectors_of_tokens_are_no_vector_of_the_text() -> None:
+    _, want = CODEC.read(body(input="a"))
+    assert b'"embedding":[1.0,2.0]' in CODEC.write(Result([[[1.0, 2.0]]]), want).body
+    with pytest.raises(Failed, match="for each token"):
+        CODEC.write(Result([[[1.0, 2.0], [3.0, 4.0]]]), want)
 
 
 def test_what_was_read_is_sent_again() -> None:

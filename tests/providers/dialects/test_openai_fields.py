@@ -13,6 +13,11 @@ def test_nulls_are_absent_and_what_is_no_json_is_refused_by_name() -> None:
     assert (refused.value.param, refused.value.status) == ("a", 400)
 
 
+def test_what_is_nested_beyond_reading_is_refused() -> None:
+    with pytest.raises(Unreadable, match="nested too deep"):
+        fields.values_of({"a": msgspec.Raw(b"[" * 100_000 + b"]" * 100_000)})
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [("7", 7), ("7.5", 7.5), ("true", True), ("null", "null"), ("1e999", "1e999"), ("[1]", "[1]"), ("9" * 40, "9" * 40),

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from huggingface_hub.hf_api import InferenceProviderMapping
 from huggingface_hub.inference import _providers
+from huggingface_hub.inference._common import RequestParameters
 from huggingface_hub.inference._providers import _common
 
 import providers
@@ -76,8 +77,10 @@ def ask_of(
     return Ask(task, file, parameters or {}, provider_id, "org/model", adapter, weights)
 
 
-def helper_of(name: str, task: str) -> Any:
-    return _providers.PROVIDERS[name][task]  # type: ignore[index]
+def theirs_of(name: str, task: str, reply: Any, base_url: str = "") -> Any:
+    """What the helper makes of the answer to its first request, sent to `base_url`, where it may ask for more."""
+    sent = RequestParameters(url=f"{base_url}/app", task=task, model="app", json={}, data=None, headers={})
+    return _providers.PROVIDERS[name][task].get_response(reply, sent)  # type: ignore[index]
 
 
 def tasks_of_the_hub(name: str) -> set[str]:

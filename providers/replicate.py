@@ -78,7 +78,7 @@ def _predicted(ask: Ask, given: Mapping[str, Any], whole: bool = False) -> Poll:
 
     def state(answer: Any) -> str:
         if answer.get("status") in ("failed", "canceled", "aborted"):
-            raise failed_job(answer.get("error") or f"The prediction was {answer['status']}.")
+            raise failed_job(answer.get("error") or f"The prediction ended as {answer['status']}.")
         there = answer.get("output") not in _NOTHING and not whole
         return "done" if there or answer.get("status") in ("succeeded", "successful") else ""
 

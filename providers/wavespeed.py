@@ -55,7 +55,7 @@ def _state(answer: Any) -> str:
         return "done"
     if task["status"] in ("created", "processing"):
         return ""
-    raise failed_job(task.get("error") or f"The task is {task['status']}.")
+    raise failed_job(task.get("error") or f"The task ended as {task['status']}.")
 
 
 def _loras(ask: Ask) -> dict[str, Any]:

@@ -11,7 +11,18 @@ from functools import cache
 from providers.spec import Provider
 
 _NOT_PROVIDERS = frozenset(
-    {"spec", "sse", "media", "multipart", "files", "openai_shaped", "response_format", "dialects", "tables"}
+    {
+        "spec",
+        "sse",
+        "media",
+        "multipart",
+        "files",
+        "toolkit",
+        "openai_shaped",
+        "response_format",
+        "dialects",
+        "tables",
+    }
 )
 
 

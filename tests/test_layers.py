@@ -15,9 +15,9 @@ ROOT = Path(__file__).parents[1]
 # Each line: modules of one height, none importing another on its line. A name stands for the package below it too.
 LAYERS: list[tuple[str, ...]] = [
     ("providers.spec",),
-    ("providers.sse", "providers.media", "providers.multipart"),
+    ("providers.sse", "providers.media", "providers.multipart", "providers.fim"),
     ("providers.dialects",),
-    ("providers.openai_shaped", "providers.response_format", "providers.files"),
+    ("providers.openai_shaped", "providers.response_format", "providers.files", "providers.toolkit"),
     ("providers.*",),  # one file per provider
     ("providers",),
     ("router.errors", "router.secrets", "router.settings", "router.bench", "router.caller"),

@@ -14,6 +14,7 @@ _NOT_PROVIDERS = frozenset(
     {
         "spec",
         "sse",
+        "fim",
         "media",
         "multipart",
         "files",

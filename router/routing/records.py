@@ -7,7 +7,7 @@ from typing import Final, Literal
 import msgspec
 from pydantic import Field
 
-from providers import spec
+from providers import fim, spec
 from providers.spec import ANY_TASK, Adapter, Provider, Task
 from router.settings import Settings
 
@@ -112,6 +112,9 @@ class Deployment:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", f"{self.upstream}/{self.provider_id}")
+        marks = fim.marks_of(self.model or self.provider_id) if self.fim is None else None
+        if marks is not None:  # of a family whose marks are known, so that neither a row nor the file need say them
+            object.__setattr__(self, "fim", Fim(*marks))
 
 
 @dataclass(frozen=True, slots=True)

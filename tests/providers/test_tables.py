@@ -19,18 +19,37 @@ ROW = {"id", "task", "status", "context", "adapter", "adapter_weights", "can", "
 PRICE = {"input", "output", "cached_input", "image", "second", "character"}
 
 # What people who come from the Hub's Serverless API ask for: the models of its guides, and of the Hub's client's.
-ASKED_FOR = """
-meta-llama/Meta-Llama-3-8B-Instruct meta-llama/Meta-Llama-3-70B-Instruct meta-llama/Meta-Llama-3.1-70B-Instruct
-meta-llama/Llama-2-7b-chat-hf meta-llama/Llama-2-13b-chat-hf mistralai/Mixtral-8x7B-Instruct-v0.1
-NousResearch/Nous-Hermes-2-Mixtral-8x7B-DPO HuggingFaceH4/zephyr-7b-beta mistralai/Mistral-7B-Instruct-v0.2
-mistralai/Mistral-7B-Instruct-v0.3 codellama/CodeLlama-7b-hf codellama/CodeLlama-13b-hf
-codellama/CodeLlama-34b-Instruct-hf HuggingFaceM4/idefics2-8b-chatty gpt2 bert-base-uncased
-stabilityai/stable-diffusion-xl-base-1.0 stabilityai/stable-diffusion-2-1 prompthero/openjourney-v4
-black-forest-labs/FLUX.1-schnell black-forest-labs/FLUX.1-dev suno/bark BAAI/bge-small-en-v1.5
-paraphrase-xlm-r-multilingual-v1 sentence-transformers/paraphrase-xlm-r-multilingual-v1
-distilbert-base-uncased-finetuned-sst-2-english facebook/bart-large-mnli typeform/distilbert-base-uncased-mnli
-dslim/bert-base-NER
-""".split()
+ASKED_FOR = [
+    "meta-llama/Meta-Llama-3-8B-Instruct",
+    "meta-llama/Meta-Llama-3-70B-Instruct",
+    "meta-llama/Meta-Llama-3.1-70B-Instruct",
+    "meta-llama/Llama-2-7b-chat-hf",
+    "meta-llama/Llama-2-13b-chat-hf",
+    "mistralai/Mixtral-8x7B-Instruct-v0.1",
+    "NousResearch/Nous-Hermes-2-Mixtral-8x7B-DPO",
+    "HuggingFaceH4/zephyr-7b-beta",
+    "mistralai/Mistral-7B-Instruct-v0.2",
+    "mistralai/Mistral-7B-Instruct-v0.3",
+    "codellama/CodeLlama-7b-hf",
+    "codellama/CodeLlama-13b-hf",
+    "codellama/CodeLlama-34b-Instruct-hf",
+    "HuggingFaceM4/idefics2-8b-chatty",
+    "gpt2",
+    "bert-base-uncased",
+    "stabilityai/stable-diffusion-xl-base-1.0",
+    "stabilityai/stable-diffusion-2-1",
+    "prompthero/openjourney-v4",
+    "black-forest-labs/FLUX.1-schnell",
+    "black-forest-labs/FLUX.1-dev",
+    "suno/bark",
+    "BAAI/bge-small-en-v1.5",
+    "paraphrase-xlm-r-multilingual-v1",
+    "sentence-transformers/paraphrase-xlm-r-multilingual-v1",
+    "distilbert-base-uncased-finetuned-sst-2-english",
+    "facebook/bart-large-mnli",
+    "typeform/distilbert-base-uncased-mnli",
+    "dslim/bert-base-NER",
+]
 
 
 class Strict(yaml.SafeLoader):

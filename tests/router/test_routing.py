@@ -7,6 +7,7 @@ from providers import spec
 from providers.spec import Provider
 from router import routing
 from router.routing import DeploymentSettings, Place, RouteSettings, Row, Table
+from router.routing.records import FimSettings
 
 
 def provider(name: str) -> Provider:
@@ -135,3 +136,19 @@ def test_an_upstream_that_does_not_answer_is_left_out_until_it_does() -> None:
     made = table().with_live({"house": ("org/chat",)}, frozenset({"house"}))
     assert "house" not in {name.partition("/")[0] for name in names(made, "org/chat")}
     assert names(made.with_live({"house": ("org/chat",)}, frozenset()), "org/chat")[0] == "house/org/chat"
+
+
+def test_a_code_model_that_a_server_lists_is_known_by_its_family_and_a_setting_wins() -> None:
+    found = table().with_live({"house": ("bigcode/starcoder2-15b", "org/chat")}, frozenset())
+    route = found.route("bigcode/starcoder2-15b")
+    assert route is not None and (fim := route.deployments[0].fim) is not None
+    assert fim.prompt("a", "c") == "<fim_prefix>a<fim_suffix>c<fim_middle>"
+    assert [each.fim for each in (found.route("org/chat") or route).deployments] == [None, None, None]
+    own = DeploymentSettings(
+        upstream="house", provider_id="tgi", fim=FimSettings(prefix="<P>", suffix="<S>", middle="<M>")
+    )
+    told = table(**{"bigcode/starcoder2-15b": RouteSettings(deployments=[own])}).route("bigcode/starcoder2-15b")
+    assert told is not None and (marks := told.deployments[0].fim) is not None and marks.prefix == "<P>"
+    bare = DeploymentSettings(upstream="house", provider_id="tgi")
+    led = table(**{"bigcode/starcoder2-15b": RouteSettings(deployments=[bare])}).route("bigcode/starcoder2-15b")
+    assert led is not None and (marks := led.deployments[0].fim) is not None and marks.prefix == "<fim_prefix>"

@@ -18,21 +18,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from providers import spec
 from providers.dialects import DIALECTS
-from providers.spec import Dialect, Fault
-from router import catalog_view, config, endpoints, live, watch
+from providers.spec import Fault
+from router import config, endpoints, watch
 from router.caller import AsgiCaller, Caller
 from router.config import ConfigFaults, Loaded
-from router.errors import Refused, not_found
-from router.health import Resting
-from router.keys import Identity, Keyring
+from router.health import Figures, Resting, Speeds
+from router.hub import Hub, refusal
+from router.keys import Keyring
 from router.limits import Running
 from router.metrics import Metrics
 from router.operators import Operators, json_of
 from router.outgoing import Upstream
 from router.parts import Lasting, Parts, needs_a_restart
 from router.recorder import Recorder
+from router.routing import Table
 from router.sandbox import Sandbox
 from router.siblings import Siblings
 from router.upstream.names import Names
@@ -68,6 +68,7 @@ class Router:
         self._metrics = Metrics()
         self._recorder = Recorder(self._metrics, log)
         self._resting = Resting(loaded.config.rest)
+        self._speeds = Speeds()
         self._limits = Running(self._siblings.count)
         self._names = Names()
         self._sandbox: Sandbox | None = None
@@ -80,13 +81,9 @@ class Router:
         self._starlette = Starlette(
             routes=[
                 *operators.routes(),
-                Route("/v1/models", self._models),
-                Route("/v1/models/{id:path}", self._model),
-                Route("/models/{id:path}", self._below),
-                Route("/tgi/{id:path}", self._below),
-                Route("/info", self._default_info),
                 Route("/v1/messages", self._not_here, methods=["GET", "POST"]),
                 Route("/", self._root),
+                *Hub(self, _unknown).routes(),
             ],
             exception_handlers=errors,
             lifespan=self._lifespan,
@@ -166,7 +163,7 @@ class Router:
         if named and self._sandbox is None:
             self._sandbox = Sandbox()
             await self._sandbox.open()
-        lasting = Lasting(self._metrics, self._recorder, self._resting, self._limits, self._names)
+        lasting = Lasting(self._metrics, self._recorder, self._resting, self._speeds, self._limits, self._names)
         parts = Parts(loaded, lasting, self._sandbox.base_url if self._sandbox else "", before)
         await parts.open()
         return parts
@@ -252,70 +249,26 @@ class Router:
     async def _root(self, _: Request) -> Response:
         return json_of({"ok": "ok"})
 
-    # Callers
+    # What callers see
 
-    async def _models(self, request: Request) -> Response:
-        return self._for_callers(request, lambda who, table: catalog_view.listed(table, who))
-
-    async def _model(self, request: Request) -> Response:
-        model = request.path_params["id"]
-        return self._for_callers(request, lambda who, table: _found(catalog_view.entry(table, who, model), model))
-
-    def _for_callers(self, request: Request, view: Callable[[Identity, Any], Any]) -> Response:
+    @property
+    def table(self) -> Table:
         assert self._parts is not None
-        try:
-            return json_of(view(self.keyring.identify(request.scope["headers"]), self._parts.pipeline.table))
-        except Refused as refused:
-            return _refusal(DIALECTS["openai"], refused.fault)
+        return self._parts.pipeline.table
 
-    async def _below(self, request: Request) -> Response:
-        """GET below a model: TGI's `/info`, `/health` and `/`."""
-        model, _, last = request.path_params["id"].rpartition("/")
-        if last not in ("info", "health"):
-            model, last = request.path_params["id"].rstrip("/"), "health"
-        return await self._about(request, model, last)
+    @property
+    def default_models(self) -> Mapping[str, str]:
+        return self._parts.loaded.config.default_models if self._parts is not None else {}
 
-    async def _default_info(self, request: Request) -> Response:
-        assert self._parts is not None
-        model = self._parts.loaded.config.default_models.get(spec.TEXT_GENERATION, "")
-        return await self._about(request, model, "info") if model else _unknown(request)
+    def resting(self, now: float) -> Mapping[str, float]:
+        return self._resting.resting(now)
 
-    async def _about(self, request: Request, model: str, what: str) -> Response:
-        parts = self._parts
-        assert parts is not None
-        try:
-            identity = parts.keyring.identify(request.scope["headers"])
-            entry = _found(catalog_view.entry(parts.pipeline.table, identity, model), model)
-        except Refused as refused:
-            return _refusal(DIALECTS["tgi"], refused.fault)
-        if what == "health":
-            return Response(status_code=200)
-        for place in entry["providers"]:
-            upstream = parts.upstreams[place["provider"]]
-            if upstream.provider.name in ("tgi", "sandbox"):
-                info = await live.get(upstream, "/info")
-                if isinstance(info, dict):
-                    return json_of({**info, "model_id": model})
-        contexts = [place["context_length"] for place in entry["providers"] if "context_length" in place]
-        info = {
-            "model_id": model,
-            "model_pipeline_tag": "text-generation",
-            "router": "inference-router",
-            "version": self.version,
-        }
-        return json_of(
-            info | ({"max_input_tokens": max(contexts), "max_total_tokens": max(contexts)} if contexts else {})
-        )
+    def measured(self, name: str) -> Figures | None:
+        return self._speeds.figures(name)
 
     async def _not_here(self, request: Request) -> Response:
         fault = Fault(404, "not_supported", f"{request.scope['path']} is reserved and not served by this version.")
-        return _refusal(DIALECTS["openai"], fault)
-
-
-def _found(entry: dict[str, Any] | None, model: str) -> dict[str, Any]:
-    if entry is None:
-        raise not_found(f"Model {model} does not exist", "model", "model_not_found")
-    return entry
+        return refusal(DIALECTS["openai"], fault)
 
 
 def _say(*lines: str) -> None:
@@ -324,14 +277,10 @@ def _say(*lines: str) -> None:
         sys.stderr.flush()
 
 
-def _refusal(dialect: Dialect, fault: Fault) -> Response:
-    return Response(dialect.fault(fault), fault.status, media_type="application/json")
-
-
 def _unknown(request: Request) -> Response:
     path = request.scope["path"][:256]
     dialect = DIALECTS["openai" if path.startswith("/v1") else "huggingface"]
-    return _refusal(dialect, Fault(404, "not_found", f"There is no {request.method} {path}"))
+    return refusal(dialect, Fault(404, "not_found", f"There is no {request.method} {path}"))
 
 
 async def _unknown_path(request: Request, _: Exception) -> Response:
@@ -339,7 +288,7 @@ async def _unknown_path(request: Request, _: Exception) -> Response:
 
 
 async def _wrong_method(request: Request, _: Exception) -> Response:
-    return _refusal(DIALECTS["openai"], Fault(405, "method_not_allowed", f"{request.method} is not for this path."))
+    return refusal(DIALECTS["openai"], Fault(405, "method_not_allowed", f"{request.method} is not for this path."))
 
 
 def version() -> str:

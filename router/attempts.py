@@ -39,6 +39,7 @@ class Walker:
         self,
         upstreams: dict[str, Upstream],
         resting: Resting,
+        speeds: Speeds,
         settings: RetrySettings,
         scrubber: Scrubber,
         exchange: Exchange,
@@ -50,7 +51,7 @@ class Walker:
         self._most = settings.deployments
         self._scrubber = scrubber
         self.splices = settings.splice
-        self.speeds = Speeds()
+        self.speeds = speeds
         self._dice = random.Random()  # noqa: S311 - jitter, not secrets
 
     async def walk(self, call: Call, plan: Plan, story: Story) -> Served:

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from providers import multipart, spec
-from providers.dialects import DIALECTS
-from providers.spec import Ask, Blob, Body, Failed, Fields, Link, Play, Result, Send, TaskCodec, Unreadable
+from providers.dialects import DIALECTS, similarity
+from providers.spec import Ask, Blob, Body, Fields, Link, Play, Result, TaskCodec, Unreadable
 from router import envelope
 from router.call import Call
 from router.routing import Candidate
@@ -53,15 +53,25 @@ def play_of(candidate: Candidate, ask: Ask) -> Play:
     deployment = candidate.deployment
     ask = replace(
         ask,
-        task=candidate.task,
         provider_id=deployment.provider_id,
         model=deployment.model or deployment.provider_id,
         adapter=deployment.row.adapter,
         adapter_weights=deployment.row.adapter_weights,
     )
-    if candidate.adapter.play is not None:
-        return candidate.adapter.play(ask)
-    return _in_dialect(candidate, DIALECTS[candidate.dialect].tasks[candidate.task], ask)
+    return _as(candidate, ask)
+
+
+def _as(candidate: Candidate, ask: Ask) -> Play:
+    """What is asked, by way of the task that the candidate has (routing.table.KIN)."""
+    if ask.task == candidate.task:
+        if candidate.adapter.play is not None:
+            return (yield from candidate.adapter.play(ask))
+        return (yield from _in_dialect(candidate, DIALECTS[candidate.dialect].tasks[candidate.task], ask))
+    if ask.task == spec.TEXT_RANKING:
+        return similarity.ranked((yield from _as(candidate, similarity.similarity_of(ask))))
+    if ask.task == spec.SENTENCE_SIMILARITY:
+        return similarity.compared((yield from _as(candidate, similarity.features_of(ask))))
+    return (yield from _as(candidate, replace(ask, task=candidate.task)))
 
 
 def _in_dialect(candidate: Candidate, codec: TaskCodec, ask: Ask) -> Play:
@@ -80,6 +90,3 @@ def link_in(ask: Ask) -> bool:
     """Whether a file of it is named by URL: a server of one's own would fetch it (FAULTS A3)."""
     inside = ask.inputs.values() if isinstance(ask.inputs, dict) else (ask.inputs,)
     return any(isinstance(each, Link) for each in (*inside, *ask.parameters.values()))
-
-
-__all__ = ["Failed", "Send", "link_in", "play_of", "read"]

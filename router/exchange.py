@@ -7,7 +7,7 @@ nobody waits for any more is cancelled upstream, where its provider can. The ans
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+import re
 from dataclasses import replace
 from time import monotonic
 from typing import Any, Final
@@ -18,6 +18,7 @@ from providers import media
 from providers.spec import Blob, Failed, Fetch, Play, Reply, Result, Send, Unreadable, Wait, Written
 from router import crossing, failures, retry
 from router.call import Call
+from router.errors import not_found
 from router.failures import Failure
 from router.keys import Lent
 from router.outgoing import Upstream
@@ -35,6 +36,9 @@ POLL: Final = 30.0  # seconds that the answer to a poll may take to begin
 AGAIN: Final = 5  # times that a poll is asked again before it is given up
 UNDO: Final = 5.0  # seconds that cancelling may take
 SILENCE: Final = 60.0  # seconds between two reads of a file
+_ID: Final = re.compile(  # of a model, as a path may carry it; Replicate's name a version behind a colon
+    r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(?:/[A-Za-z0-9][A-Za-z0-9._-]{0,95}){0,4}(?::[A-Za-z0-9._-]{1,96})?"
+).fullmatch
 _NOTHING: Final = Reply(0, {}, b"")
 _UNUSABLE: Final = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 _PASSING: Final = frozenset({Kind.BUSY, Kind.BROKEN, Kind.SLOW, Kind.UNSENT})
@@ -53,6 +57,8 @@ class Exchange:
         self, call: Call, candidate: Candidate, upstream: Upstream, key: Key, deadline: float
     ) -> Served | Failure:
         """One try at one deployment. Raises Unreadable where the call cannot be put into the candidate's form."""
+        if not _ID(candidate.deployment.provider_id):
+            raise not_found(f"Model {call.model} does not exist", "model", "model_not_found")
         form = await call.upload.held(FULL_LIMIT) if call.upload is not None else None
         ask, want = crossing.read(call, form)
         if upstream.refuses_urls and crossing.link_in(ask):
@@ -148,6 +154,9 @@ class _Played:
         raise AssertionError("the last round returns")
 
     async def _once(self, step: Send | Fetch) -> Reply | Failure:
+        if isinstance(step, Fetch) and step.url[:5].lower() == "data:":
+            blob = media.from_data_url(step.url)
+            return Reply(200, {"content-type": blob.mime}, blob.data)
         answer = await self._open(step)
         if isinstance(answer, Failure):
             return answer
@@ -285,6 +294,3 @@ def _whole() -> Answer:
 class _Nowhere:
     def abort(self) -> None: ...
     def resume(self) -> None: ...
-
-
-Undo = Callable[[Send], None]

@@ -13,12 +13,17 @@ from typing import Final
 
 import msgspec
 
+from router.record import Record, Try
 from router.settings import Duration, Rate, Settings
 
 PROBE: Final = 15.0  # seconds that one request may take to show whether a deployment is back
 RAMP: Final = 10.0  # seconds from a served probe until it has its whole share again
 WINDOW: Final = 10.0  # seconds over which retries are held against requests
 LEAST: Final = 10  # retries in a window that are allowed whatever the number of requests
+WEIGHT: Final = 0.2  # of the newest in an average
+ENOUGH: Final = 8  # tokens that say something of a throughput
+SHORTEST: Final = 0.001  # seconds in which those cannot have been made: they had been kept back
+DEPLOYMENTS: Final = 4096  # whose figures are kept
 
 
 class RestSettings(Settings):
@@ -147,17 +152,73 @@ class Budget:
         self._retries += 1
 
 
-class Speeds:
-    """Seconds until a deployment's first event or answer: an average in which the last ones count most."""
+class Figures(msgspec.Struct):
+    """What a deployment was measured at; None: not as yet. `errors`: the share of attempts that it failed."""
 
-    __slots__ = ("_seconds",)
+    first: float | None = None  # seconds until the first event or the answer
+    throughput: float | None = None  # output tokens a second
+    errors: float | None = None
+
+
+class Speeds:
+    """Figures by deployment, averages in which the last ones count most; of too many deployments the oldest go."""
+
+    __slots__ = ("_figures",)
 
     def __init__(self) -> None:
-        self._seconds: dict[str, float] = {}
+        self._figures: dict[str, Figures] = {}
 
     def note(self, name: str, seconds: float) -> None:
-        before = self._seconds.get(name)
-        self._seconds[name] = seconds if before is None else before + 0.2 * (seconds - before)
+        """It served, after so long: known from the first event on, so that the next request can be sent by it."""
+        figures = self._figures.get(name)
+        if figures is None:
+            figures = self._new(name)
+        before = figures.first
+        figures.first = seconds if before is None else before + WEIGHT * (seconds - before)
+
+    def learn(self, record: Record) -> None:
+        """A request has ended: what its attempts say of who was asked, and its tokens of who answered."""
+        tries = record.tries
+        if not tries:
+            return
+        last = tries[-1]
+        if len(tries) > 1:
+            for each in tries[:-1]:
+                self._failed(each)
+        if last.verdict != "serve" or record.outcome == "broken":
+            if record.broken != "shutdown":
+                self._failed(last)
+            return
+        figures = self._figures.get(last.deployment)
+        if figures is None:
+            figures = self._new(last.deployment)
+        errors = figures.errors
+        figures.errors = errors - WEIGHT * errors if errors else 0.0
+        tokens = record.output_tokens
+        if tokens >= ENOUGH and record.outcome == "ok":
+            seconds = record.seconds - record.first if record.stream else last.seconds
+            if seconds > SHORTEST:
+                before = figures.throughput
+                rate = tokens / seconds
+                figures.throughput = rate if before is None else before + WEIGHT * (rate - before)
+
+    def _failed(self, tried: Try) -> None:
+        """An attempt that did not serve, or served and broke: a failure, but where it was the request's own fault."""
+        if tried.seconds > 0.0 and (tried.status < 400 or tried.status == 429 or tried.status >= 500):
+            figures = self._figures.get(tried.deployment) or self._new(tried.deployment)
+            before = figures.errors
+            figures.errors = 1.0 if before is None else before + WEIGHT * (1.0 - before)
+
+    def _new(self, name: str) -> Figures:
+        if len(self._figures) >= DEPLOYMENTS:  # a pattern's deployments are as many as callers can think of
+            del self._figures[next(iter(self._figures))]
+        figures = self._figures[name] = Figures()
+        return figures
 
     def of(self, name: str) -> float | None:
-        return self._seconds.get(name)
+        """Seconds until its first event or answer."""
+        figures = self._figures.get(name)
+        return None if figures is None else figures.first
+
+    def figures(self, name: str) -> Figures | None:
+        return self._figures.get(name)

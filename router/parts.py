@@ -13,7 +13,7 @@ from router.attempts import Walker
 from router.config import Loaded
 from router.cors import Cors
 from router.exchange import Exchange
-from router.health import Resting
+from router.health import Resting, Speeds
 from router.keys import KeyPool, Keyring
 from router.limits import Running
 from router.live import Live
@@ -36,6 +36,7 @@ class Lasting:
     metrics: Metrics
     recorder: Recorder
     resting: Resting
+    speeds: Speeds
     limits: Running
     names: Names
 
@@ -60,7 +61,7 @@ class Parts:
         self.pipeline = Pipeline(
             table=config.table_of(loaded),
             keyring=self.keyring,
-            walker=Walker(self.upstreams, lasting.resting, settings.retry, scrubber, self._exchange),
+            walker=Walker(self.upstreams, lasting.resting, lasting.speeds, settings.retry, scrubber, self._exchange),
             recorder=lasting.recorder,
             resting=lasting.resting,
             limits=lasting.limits,

@@ -172,7 +172,7 @@ class Table:
             if ways and place is not None:
                 used_dialect, used_task = ways
                 adapter = place.provider.adapters[used_task, used_dialect]
-                exchanged = used_dialect != dialect and task not in _TEXT
+                exchanged = (used_dialect, used_task) != (dialect, task) and task not in _TEXT
                 candidates.append(Candidate(deployment, place.provider, adapter, used_dialect, used_task, exchanged))
             else:
                 dropped.append(Drop(deployment.name, reason or f"its provider has no {task}"))
@@ -201,15 +201,24 @@ def _ways(provider: Provider, task: Task, dialect: str) -> tuple[str, Task] | tu
         for other in (spec.TEXT_GENERATION, spec.CONVERSATIONAL):
             if (other, "openai") in provider.adapters:
                 return "openai", other
-    if task in DIALECTS[dialect].tasks:
-        if (task, spec.OWN) in provider.adapters:
-            return spec.OWN, task
+    if task not in DIALECTS[dialect].tasks:
+        return ()
+    for wanted in (task, *KIN.get(task, ())):
+        if (wanted, spec.OWN) in provider.adapters:
+            return spec.OWN, wanted
         for name, other_dialect in DIALECTS.items():
-            if (task, name) in provider.adapters and task in other_dialect.tasks:
-                return name, task
+            if (wanted, name) in provider.adapters and wanted in other_dialect.tasks:
+                return name, wanted
     return ()
 
 
+# Tasks that another one can stand in for, nearest first (router/crossing.py does the arithmetic).
+KIN: Final[Mapping[Task, tuple[Task, ...]]] = {
+    spec.TEXT_RANKING: (spec.SENTENCE_SIMILARITY, spec.FEATURE_EXTRACTION),
+    spec.SENTENCE_SIMILARITY: (spec.FEATURE_EXTRACTION,),
+    spec.TEXT_TO_AUDIO: (spec.TEXT_TO_SPEECH,),
+    spec.TEXT_TO_SPEECH: (spec.TEXT_TO_AUDIO,),
+}
 _TEXT: Final = frozenset({spec.CONVERSATIONAL, spec.TEXT_GENERATION, spec.RESPONSES})  # streams, in OpenAI's form
 
 

@@ -75,7 +75,7 @@ class Images:
         size = {}
         if {"width", "height"} <= parameters.keys():
             size = {"size": f"{parameters.pop('width')}x{parameters.pop('height')}"}
-        fields = {"prompt": ask.inputs, "response_format": "b64_json", **_output(ask), **size, **parameters}
+        fields = {"prompt": ask.inputs, **_output(ask), **size, **parameters}
         return body_of({**fields, "model": ask.provider_id})
 
     def decode(self, reply: Reply, ask: Ask) -> Result:
@@ -107,7 +107,7 @@ class Edits(Images):
 
     def encode(self, ask: Ask) -> Send:
         image = file_of(ask)
-        fields = {"prompt": "", "response_format": "b64_json", **_output(ask), **ask.parameters}
+        fields = {"prompt": "", **_output(ask), **ask.parameters}
         match fields.get("target_size"):
             case {"width": int(width), "height": int(height)}:
                 del fields["target_size"]
@@ -128,8 +128,14 @@ _ONLY_OPENAI: Final[Mapping[str, tuple[Any, ...]]] = {
     "output_compression": (100,),
     "partial_images": (0,),
     "stream": (False,),
+    "complexity": (),
+    "frame_count": (),
+    "frame_duration_ms": (),
+    "svg": (),
+    "safety_identifier": (),
     "user": (),
     "mask": (),
+    "markup": (),
 }
 _FORMATS: Final = ("png", "jpeg", "webp")
 _SIZE: Final = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
@@ -151,9 +157,14 @@ def _shape(values: dict[str, Any]) -> tuple[dict[str, int], str, Want]:
 
 
 def _output(ask: Ask) -> dict[str, str]:
-    """PNG goes unsaid: it is what these APIs answer with, and what the Hub's client asks of every one of them."""
+    """PNG goes unsaid: it is what these APIs answer with, and what the Hub's client asks of every one of them. OpenAI's
+    GPT models always answer base64, and refuse to be told so (openai-python, image_generate_params.py)."""
     kind = ask.accept.removeprefix("image/")
-    return {"output_format": kind} if kind in ("jpeg", "webp") else {}
+    output = {"output_format": kind} if kind in ("jpeg", "webp") else {}
+    return output if ask.provider_id.startswith(_GPT) else {"response_format": "b64_json", **output}
+
+
+_GPT: Final = ("gpt-image", "chatgpt-image")
 
 
 def _image(values: dict[str, Any], files: Mapping[str, Blob]) -> Blob | Link:

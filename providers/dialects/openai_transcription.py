@@ -101,6 +101,8 @@ _ONLY_OPENAI: Final[Mapping[str, tuple[Any, ...]]] = {
     "chunking_strategy": ("auto",),
     "include": ([],),
     "include[]": ([],),
+    "keywords[]": (),
+    "languages[]": (),
     "known_speaker_names[]": (),
     "known_speaker_references[]": (),
 }

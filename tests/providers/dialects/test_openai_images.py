@@ -112,6 +112,13 @@ def test_png_goes_unsaid_and_half_a_size_stays_what_it_is() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("model", ["gpt-image-1", "chatgpt-image-latest"])
+def test_models_that_refuse_to_be_told_of_base64_are_not(model: str) -> None:
+    ask = Ask(TEXT_TO_IMAGE, "A cat", provider_id=model)
+    assert sent(IMAGES.encode(ask)) == {"prompt": "A cat", "model": model}
+    assert "response_format" not in parts_of(EDITS.encode(Ask(IMAGE_TO_IMAGE, PNG, {"prompt": "p"}, model)))
+
+
 def test_an_answer_is_a_file_or_where_it_is() -> None:
     ask = Ask(TEXT_TO_IMAGE, "A cat")
     data = base64.b64encode(PNG.data).decode()

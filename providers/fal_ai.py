@@ -4,6 +4,7 @@ What is quick is asked at fal.run and answered there; the rest is a job in the q
 ticket, then a state, then the result (fal.ai/docs, "Queue"). Each task stands where huggingface_hub asks for it.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ from providers.spec import (
     Blob,
     Failed,
     Fetch,
+    Link,
     Play,
     Provider,
     Result,
@@ -78,6 +80,20 @@ def image_to_video(ask: Ask) -> Play:
     return Result(_file(answer["video"]))
 
 
+def image_text_to_image(ask: Ask) -> Play:
+    if isinstance(ask.inputs, Blob | Link):
+        return (yield from image_to_image(ask))
+    answer = yield from _queued({**ask.parameters, **_loras(ask)}, _without_image(ask))
+    return Result(_file(answer["images"][0]))
+
+
+def image_text_to_video(ask: Ask) -> Play:
+    if isinstance(ask.inputs, Blob | Link):
+        return (yield from image_to_video(ask))
+    answer = yield from _queued({**ask.parameters, **_loras(ask)}, _without_image(ask))
+    return Result(_file(answer["video"]))
+
+
 def speech_recognition(ask: Ask) -> Play:
     answer = yield from _run({"audio_url": _audio_url(ask), **ask.parameters})
     return Result(transcript(answer.get("text", answer.get("output")), answer))
@@ -109,9 +125,9 @@ def _run(body: Mapping[str, Any]) -> Poll:
     return _checked(reply.json())
 
 
-def _queued(body: Mapping[str, Any]) -> Poll:
+def _queued(body: Mapping[str, Any], path: str = "/{id}") -> Poll:
     """A job: its ticket names the URLs of its state, its result and its end, below the app rather than the model."""
-    reply = yield Send("/{id}", json_body(body), origin=QUEUE)
+    reply = yield Send(path, json_body(body), origin=QUEUE)
     ticket = _checked(reply.json())
     job = path_of(ticket["response_url"])
     state = {"status": ticket.get("status")}
@@ -122,6 +138,18 @@ def _queued(body: Mapping[str, Any]) -> Poll:
         state = yield from polled(_look(status), _state, EVERY, undo, first=EVERY)
     reply = yield _look(job)
     return _checked({"detail": state.get("error"), **reply.json()})
+
+
+def _without_image(ask: Ask) -> str:
+    """The app that takes text alone stands above the one that edits: fal-ai/flux-2 above fal-ai/flux-2/edit, as
+    huggingface.js has it.
+    """
+    app = _edits(ask.provider_id)
+    return f"/{app[1]}" if app else "/{id}"
+
+
+_NAME: Final = "[A-Za-z0-9][A-Za-z0-9._-]*"
+_edits: Final = re.compile(f"({_NAME}(?:/{_NAME})+)/{_NAME}").fullmatch
 
 
 def _look(path: str) -> Send:
@@ -174,6 +202,8 @@ PLAYS: Final[Mapping[Task, Callable[[Ask], Play]]] = {
     AUDIO_TO_AUDIO: audio_to_audio,
     TEXT_TO_VIDEO: text_to_video,
     IMAGE_TO_VIDEO: image_to_video,
+    "image-text-to-image": image_text_to_image,
+    "image-text-to-video": image_text_to_video,
 }
 
 PROVIDER = Provider(

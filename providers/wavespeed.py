@@ -13,7 +13,9 @@ from providers.spec import (
     TEXT_TO_VIDEO,
     Adapter,
     Ask,
+    Blob,
     Failed,
+    Link,
     Play,
     Provider,
     Result,
@@ -21,6 +23,9 @@ from providers.spec import (
     Task,
 )
 
+CLEAR: Final = (  # one transparent pixel
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAAC0lEQVR42mNgAAIAAAUAAen63NgAAAAASUVORK5CYII="
+)
 EVERY: Final = 0.5  # seconds between two looks at a task, as the Hub's clients have it
 
 
@@ -31,6 +36,12 @@ def from_text(ask: Ask) -> Play:
 def from_image(ask: Ask) -> Play:
     image = media.to_url(input_file(ask), "image/jpeg")
     return (yield from _made({"image": image, **ask.parameters, **_loras(ask)}))
+
+
+def from_image_or_text(ask: Ask) -> Play:
+    """huggingface.js's image-text-to-*: these models want an image in any case, an empty one where there is none."""
+    image = media.to_url(ask.inputs, "image/jpeg") if isinstance(ask.inputs, Blob | Link) else CLEAR
+    return (yield from _made({"image": image, "images": [image], **ask.parameters, **_loras(ask)}))
 
 
 def _made(body: Mapping[str, Any]) -> Play:
@@ -68,6 +79,8 @@ PLAYS: Final[Mapping[Task, Callable[[Ask], Play]]] = {
     IMAGE_TO_IMAGE: from_image,
     TEXT_TO_VIDEO: from_text,
     IMAGE_TO_VIDEO: from_image,
+    "image-text-to-image": from_image_or_text,
+    "image-text-to-video": from_image_or_text,
 }
 
 PROVIDER = Provider(

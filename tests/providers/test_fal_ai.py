@@ -25,6 +25,8 @@ TICKET = {
 VIDEO = {"video": {"url": "https://v3.fal.media/files/a/b.mp4", "content_type": "video/mp4"}}
 CANCEL = Send("/fal-ai/app/requests/r1/cancel", method="PUT", origin=QUEUE, safe=True)
 
+TAKING_A_FILE = {task for task in PLAYS if not task.startswith(("text-to", "image-text-to"))}
+
 CALLS: list[tuple[str, Any, dict[str, Any]]] = [
     ("text-to-image", "a cat", {}),
     ("text-to-image", "a cat", {"width": 512, "height": 768, "num_inference_steps": 4, "negative_prompt": "dog"}),
@@ -60,9 +62,18 @@ def test_the_official_client_would_send_the_same_for_a_lora(
     assert ours(*call) == theirs(monkeypatch, *call)
 
 
-def test_every_task_of_the_official_client_is_compared_and_two_more_are_huggingface_jss() -> None:
+def test_every_task_of_the_official_client_is_compared_and_the_others_are_huggingface_jss() -> None:
     assert {task for task, _, _ in CALLS} == tasks_of_the_hub("fal-ai")
-    assert set(PLAYS) - tasks_of_the_hub("fal-ai") == {"text-to-audio", "audio-to-audio"}
+    of_js = {"text-to-audio", "audio-to-audio", "image-text-to-image", "image-text-to-video"}
+    assert set(PLAYS) - tasks_of_the_hub("fal-ai") == of_js
+
+
+@pytest.mark.parametrize(
+    "provider_id", ["fal-ai/app", "fal-ai/../app/edit", "fal-ai/a b/edit", "//app/edit", "a/b/c?d"]
+)
+def test_only_a_plain_id_has_an_app_above_it(provider_id: str) -> None:
+    step = next(play_of(PROVIDER, ask_of("image-text-to-image", None, {"prompt": "a cat"}, provider_id)))
+    assert isinstance(step, Send) and step.path == "/{id}", "a place where what may go there is checked"
 
 
 @pytest.mark.parametrize("task", ["image-to-image", "image-to-video", "image-segmentation"])
@@ -78,7 +89,7 @@ def test_an_image_that_the_caller_names_is_fals_to_fetch(monkeypatch: pytest.Mon
     assert ours("fal-ai", task, Link(url), {}) == theirs(monkeypatch, "fal-ai", task, url, {})
 
 
-@pytest.mark.parametrize("task", [task for task in PLAYS if task.split("-")[0] in ("image", "audio", "automatic")])
+@pytest.mark.parametrize("task", sorted(TAKING_A_FILE))
 def test_a_task_of_a_file_without_one_is_refused_before_anything_is_sent(task: str) -> None:
     steps, end = ended(play_of(PROVIDER, ask_of(task, "a cat")))
     assert not steps and isinstance(end, Failed) and end.status == 400

@@ -60,7 +60,9 @@ def _state(answer: Any) -> str:
     """Refusals come with 200 too: the code that counts is the one inside."""
     code = answer.get("code", 200)
     if code != 200:
-        raise Failed(code if 400 <= code < 600 else 502, str(answer.get("message") or f"code {code}"))
+        raise Failed(
+            code if isinstance(code, int) and 400 <= code < 600 else 502, str(answer.get("message") or f"code {code}")
+        )
     task = answer["data"]
     if task["status"] == "completed":
         return "done"

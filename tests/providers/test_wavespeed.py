@@ -126,6 +126,7 @@ def test_a_task_without_an_id_is_looked_after_all_the_same() -> None:
         ({"code": 401, "message": "Invalid API key"}, 401, "", "Invalid API key"),
         ({"code": 429, "message": "Too many"}, 429, "", "Too many"),
         ({"code": 1001}, 502, "", "code 1001"),
+        ({"code": "E1"}, 502, "", "code E1"),
     ],
 )
 def test_a_task_that_failed_says_why(at_once: bool, end: dict[str, Any], status: int, code: str, message: str) -> None:

@@ -1,8 +1,22 @@
-"""Nebius AI Studio (Token Factory)."""
+"""Nebius AI Studio (Token Factory): text in OpenAI's shape, images nearly so: a width and a height for the size."""
 
-from providers.openai_shaped import openai_shaped
+from providers.dialects.openai import DIALECT as OPENAI
+from providers.files import json_body
+from providers.openai_shaped import openai_adapters
 from providers.response_format import schema_of
-from providers.spec import CONVERSATIONAL, FEATURE_EXTRACTION, TEXT_GENERATION, Fields
+from providers.spec import (
+    CONVERSATIONAL,
+    FEATURE_EXTRACTION,
+    OWN,
+    TEXT_GENERATION,
+    TEXT_TO_IMAGE,
+    Adapter,
+    Ask,
+    Fields,
+    Play,
+    Provider,
+    Send,
+)
 
 
 def with_guided_json(fields: Fields) -> Fields:
@@ -11,11 +25,25 @@ def with_guided_json(fields: Fields) -> Fields:
     return fields if schema is None else fields | {"guided_json": schema}
 
 
-PROVIDER = openai_shaped(
-    "nebius",
-    "https://api.studio.nebius.ai",
-    tasks=(CONVERSATIONAL, TEXT_GENERATION, FEATURE_EXTRACTION),
-    adapts={CONVERSATIONAL: with_guided_json},
+def text_to_image(ask: Ask) -> Play:
+    """`guidance_scale` is no field of theirs, and left out as huggingface_hub does."""
+    parameters = {name: value for name, value in ask.parameters.items() if name != "guidance_scale"}
+    if parameters.get("response_format") not in ("b64_json", "url"):
+        parameters["response_format"] = "b64_json"
+    body = {"prompt": ask.inputs, **parameters, "model": ask.provider_id}
+    reply = yield Send("/v1/images/generations", json_body(body))
+    return OPENAI.tasks[TEXT_TO_IMAGE].decode(reply, ask)
+
+
+PROVIDER = Provider(
+    name="nebius",
+    base_url="https://api.studio.nebius.ai",
+    adapters={
+        **openai_adapters(
+            "/v1", (CONVERSATIONAL, TEXT_GENERATION, FEATURE_EXTRACTION), {CONVERSATIONAL: with_guided_json}
+        ),
+        (TEXT_TO_IMAGE, OWN): Adapter(play=text_to_image),
+    },
     env=("NEBIUS_API_KEY",),
-    lists_models=True,
+    models_path="/v1/models",
 )

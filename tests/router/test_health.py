@@ -1,10 +1,12 @@
 """Who is left alone, for how long, and how they come back; and how many retries an upstream is asked to bear."""
 
 import random
+from typing import Any
 
 import pytest
 
-from router.health import LEAST, PROBE, RAMP, WINDOW, Budget, Resting, RestSettings
+from router.health import DEPLOYMENTS, LEAST, PROBE, RAMP, WINDOW, Budget, Figures, Resting, RestSettings, Speeds
+from router.record import Record, Try
 from router.settings import Rate
 
 
@@ -128,3 +130,67 @@ def test_a_quiet_time_leaves_no_debt_and_no_riches() -> None:
         budget.retry()
     budget.requests = 10
     assert sum(budget.allows(1000.0 + WINDOW * 3) for _ in range(3)) == 3
+
+
+def ended(*tries: Try, **more: Any) -> Record:
+    return Record("id", tries=list(tries), **more)
+
+
+def test_a_deployments_figures_follow_what_it_does() -> None:
+    speeds = Speeds()
+    assert speeds.of("a") is None and speeds.figures("a") is None
+    speeds.note("a", 1.0)
+    speeds.note("a", 2.0)
+    assert speeds.of("a") == pytest.approx(1.2)
+    served = Try("u", "b", 200, "serve", "", 0.5)
+    speeds.learn(ended(served, stream=True, seconds=2.5, first=0.5, output_tokens=100))
+    assert speeds.figures("b") == Figures(None, 50.0, 0.0)
+    speeds.learn(ended(served, seconds=9.0, first=0.5, output_tokens=50))
+    assert speeds.figures("b") == Figures(None, 60.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("tried", "more", "errors"),
+    [
+        (Try("u", "a", 200, "serve", "", 0.5), {}, 0.0),
+        (Try("u", "a", 500, "next", "", 0.5), {"outcome": "error"}, 1.0),
+        (Try("u", "a", 429, "next", "", 0.5), {"outcome": "error"}, 1.0),
+        (Try("u", "a", 0, "next", "timeout", 0.5), {"outcome": "error"}, 1.0),
+        (Try("u", "a", 200, "serve", "", 0.5), {"outcome": "broken", "broken": "closed"}, 1.0),
+        (Try("u", "a", 200, "serve", "", 0.5), {"outcome": "broken", "broken": "shutdown"}, None),
+        (Try("u", "a", 422, "stop", "", 0.5), {"outcome": "error"}, None),
+        (Try("u", "a", 0, "next", "no usable key", 0.0), {"outcome": "error"}, None),
+    ],
+)
+def test_what_is_not_a_deployments_fault_is_not_held_against_it(
+    tried: Try, more: dict[str, Any], errors: float | None
+) -> None:
+    speeds = Speeds()
+    speeds.learn(ended(tried, **more))
+    figures = speeds.figures("a")
+    assert (None if figures is None else figures.errors) == errors
+
+
+def test_one_that_was_passed_over_bears_its_failure_and_one_that_served_does_not() -> None:
+    speeds = Speeds()
+    speeds.learn(ended(Try("u", "a", 503, "next", "", 0.5), Try("v", "b", 200, "serve", "", 0.5)))
+    assert [speeds.figures(name) for name in "ab"] == [Figures(errors=1.0), Figures(errors=0.0)]
+    for _ in range(5):
+        speeds.learn(ended(Try("u", "a", 200, "serve", "", 0.5)))
+    figures = speeds.figures("a")
+    assert figures is not None and figures.errors == pytest.approx(0.8**5)
+
+
+def test_a_handful_of_tokens_or_all_at_once_is_no_throughput() -> None:
+    speeds = Speeds()
+    served = Try("u", "a", 200, "serve", "", 0.5)
+    speeds.learn(ended(served, stream=True, seconds=1.0, first=0.5, output_tokens=3))
+    speeds.learn(ended(served, stream=True, seconds=0.5001, first=0.5, output_tokens=300))
+    assert speeds.figures("a") == Figures(errors=0.0)
+
+
+def test_figures_of_names_that_callers_make_up_are_bounded() -> None:
+    speeds = Speeds()
+    for number in range(DEPLOYMENTS + 10):
+        speeds.note(f"u/{number}", 1.0)
+    assert speeds.of("u/9") is None and speeds.of("u/10") == 1.0

@@ -24,12 +24,12 @@ each_task = pytest.mark.parametrize(("task", "example"), EXAMPLES.items(), ids=l
 each_specified = pytest.mark.parametrize("task", [task for task in TASKS if (SPECS / task).is_dir()])
 
 
-def body(value: dict[str, Any], **more: str) -> Body:
-    return Body({name: msgspec.Raw(json.dumps(each).encode()) for name, each in value.items()}, **more)
+def body(value: dict[str, Any], accept: str = "") -> Body:
+    return Body({name: msgspec.Raw(json.dumps(each).encode()) for name, each in value.items()}, accept=accept)
 
 
-def read(task: str, value: dict[str, Any], **more: str) -> Ask:
-    return CODECS[task].read(body(value, **more))[0]
+def read(task: str, value: dict[str, Any], accept: str = "") -> Ask:
+    return CODECS[task].read(body(value, accept))[0]
 
 
 def specified(task: str, side: str) -> jsonschema.Draft7Validator:

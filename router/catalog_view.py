@@ -9,6 +9,7 @@ from typing import Any, Final
 from providers import spec
 from router.health import Figures
 from router.keys import Identity
+from router.prices import price_of
 from router.routing import Deployment, Route, Table
 
 Measured = Callable[[str], Figures | None]  # a deployment's name → what is known of it
@@ -54,7 +55,7 @@ def entry(table: Table, identity: Identity, model: str, measured: Measured = _un
     route = table.route(model)
     if route is None or not identity.allows(route.model):
         return None
-    places = [_place(each, measured(each.name)) for each in route.deployments if _there(table, each)]
+    places = [_place(table, each, measured(each.name)) for each in route.deployments if _there(table, each)]
     if not places:
         return None
     owner = model.partition("/")[0] if "/" in model else places[0]["provider"]
@@ -72,7 +73,7 @@ def _there(table: Table, deployment: Deployment) -> bool:
     return deployment.upstream in table.places and deployment.upstream not in table.silent
 
 
-def _place(deployment: Deployment, figures: Figures | None) -> dict[str, Any]:
+def _place(table: Table, deployment: Deployment, figures: Figures | None) -> dict[str, Any]:
     """Hub's names (wire: `GET /v1/models`); what is unknown is left out."""
     row = deployment.row
     place: dict[str, Any] = {
@@ -82,7 +83,8 @@ def _place(deployment: Deployment, figures: Figures | None) -> dict[str, Any]:
     }
     if deployment.context:
         place["context_length"] = deployment.context
-    prices = {name: row.price[name] for name in ("input", "output") if row.price.get(name) is not None}
+    tokens = price_of(row, table.places[deployment.upstream].provider.name, deployment.model or deployment.provider_id)
+    prices = {name: each for name, each in (tokens or {}).items() if name in ("input", "output")}
     if prices:
         place["pricing"] = prices
         place["is_free"] = len(prices) == 2 and not any(prices.values())

@@ -43,3 +43,13 @@ def test_a_model_says_what_goes_in_and_what_comes_out() -> None:
     assert made["org/free"] == {"input_modalities": ["text", "image"], "output_modalities": ["text"]}
     assert made["org/paid"] == {"input_modalities": ["text"], "output_modalities": ["text"]}
     assert made["org/film"] == {"input_modalities": ["text", "image"], "output_modalities": ["video"]}
+
+
+def test_a_price_that_no_table_says_is_the_listed_one_and_an_unknown_one_is_left_out() -> None:
+    groq = providers.find("groq")
+    assert groq is not None
+    rows = {"org/llama": Row("llama-3.3-70b-versatile", "conversational"), "org/none": Row("none", "conversational")}
+    made = routing.build([Place("fast", groq, local=False)], {}, {"fast": {}, "groq": rows})
+    places = {each["id"]: each["providers"][0] for each in catalog_view.listed(made, Identity("a"))["data"]}
+    assert set(places["org/llama"]["pricing"]) == {"input", "output"} and not places["org/llama"]["is_free"]
+    assert "pricing" not in places["org/none"] and "is_free" not in places["org/none"]

@@ -21,6 +21,8 @@ PROBE: Final = 30.0
 ANSWER: Final = 5.0  # seconds that a probe may take
 PATIENCE: Final = 0.5  # seconds that a start waits for the first answers
 LIST_LIMIT: Final = 16 * 1024 * 1024
+TOOLKITS: Final = ("diffusers", "transformers")
+OF_ONE_MODEL: Final = ("tgi", "tei", *TOOLKITS)
 
 
 class _Model(msgspec.Struct):
@@ -94,10 +96,8 @@ class Live:
 
 async def ask(upstream: Upstream) -> tuple[str, ...] | None:
     """The ids that an upstream lists; None where it does not answer like what it is said to be."""
-    if upstream.provider.name == "tgi":
-        info = await get(upstream, "/info")
-        model = info.get("model_id") if isinstance(info, dict) else None
-        return (model,) if isinstance(model, str) else None
+    if upstream.provider.name in OF_ONE_MODEL:
+        return await ask_its_model(upstream)
     found = await get(upstream, upstream.provider.models_path or "/v1/models")
     try:
         return tuple(each.id for each in msgspec.convert(found, _Models).data)
@@ -105,8 +105,28 @@ async def ask(upstream: Upstream) -> tuple[str, ...] | None:
         return None
 
 
+async def ask_its_model(upstream: Upstream) -> tuple[str, ...] | None:
+    """Of a server of one model. Inference Endpoints do not tell which, and say only that they are well; a server of a
+    task that is another provider's is not this upstream, though it stands at its address.
+    """
+    info = await get(upstream, "/info")
+    if isinstance(info, dict) and isinstance(model := info.get("model_id"), str):
+        task = info.get("task")
+        return (model,) if task is None or task in upstream.provider.tasks() else None
+    return () if upstream.provider.name in TOOLKITS and await fetch(upstream, "/health") else None
+
+
 async def get(upstream: Upstream, path: str) -> Any:
     """A small JSON document of an upstream; None where it does not give one."""
+    body = await fetch(upstream, path)
+    try:
+        return None if body is None else msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+async def fetch(upstream: Upstream, path: str) -> bytes | None:
+    """A small document of an upstream; None where it does not give one."""
     now = asyncio.get_running_loop().time()
     key = upstream.keys.lend(now)
     deadline = now + ANSWER
@@ -115,8 +135,8 @@ async def get(upstream: Upstream, path: str) -> Any:
         return None
     try:
         body = await answer.read(LIST_LIMIT)
-        return msgspec.json.decode(body) if answer.status == 200 else None
-    except (Broken, msgspec.DecodeError, UnicodeDecodeError):
+        return body if answer.status == 200 else None
+    except Broken:
         return None
     finally:
         answer.close()

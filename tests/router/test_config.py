@@ -97,7 +97,8 @@ def test_what_this_version_does_not_do_is_said(tmp_path: Path) -> None:
 
 def test_the_shipped_file_starts_without_a_key_and_asks_for_nothing_that_is_not_there() -> None:
     loaded = config.load(config.SHIPPED, {})
-    assert list(loaded.config.upstreams) == ["tgi", "vllm", "llama-cpp", "ollama", "sandbox"]
+    local = ["tgi", "vllm", "llama-cpp", "ollama", "tei", "painter", "reader"]
+    assert list(loaded.config.upstreams) == [*local, "sandbox"]
     assert {each.when for name, each in loaded.config.upstreams.items() if name != "sandbox"} == {"answers"}
     assert not any("not enforced" in each or "no file" in each for each in loaded.notices)
     assert config.table_of(loaded).route("sandbox/echo") is not None
@@ -105,7 +106,7 @@ def test_the_shipped_file_starts_without_a_key_and_asks_for_nothing_that_is_not_
 
 def test_the_shipped_file_has_every_hosted_provider_whose_key_is_there() -> None:
     loaded = config.load(config.SHIPPED, {"GROQ_API_KEY": "gsk_1", "HF_TOKEN": "hf_1", "ROUTER_KEY": CANARY})
-    assert [name for name in loaded.config.upstreams if name not in loaded.off][4:] == [
+    assert [name for name in loaded.config.upstreams if name not in loaded.off][7:] == [
         "groq",
         "hf-inference",
         "huggingface",

@@ -80,6 +80,7 @@ class Snapshot(msgspec.Struct):
     generation: int = 0
     failed_reloads: int = 0
     limited: list[tuple[Labels, int]] = []  # tenant, limit
+    cached: list[tuple[Labels, int]] = []  # result
     lag: float = 0.0
 
 
@@ -91,6 +92,7 @@ class Metrics:
         self._tries: dict[tuple[str, str, int | str], int] = {}  # upstream, verdict, status or why there was none
         self._broken: dict[Labels, int] = {}
         self._splices: dict[Labels, int] = {}
+        self._cached: dict[str, int] = {}
         self.inflight = 0
         self.failed_reloads = 0
         self.lag = 0.0
@@ -119,6 +121,8 @@ class Metrics:
         for splice in record.splices:
             spliced = (splice.upstream, splice.result)
             self._splices[spliced] = self._splices.get(spliced, 0) + 1
+        if record.cache:
+            self._cached[record.cache] = self._cached.get(record.cache, 0) + 1
 
     async def follow_lag(self) -> None:
         """How late the loop comes to what is due: the worst of late, forgotten by a tenth each look."""
@@ -141,6 +145,7 @@ class Metrics:
                 generation,
                 self.failed_reloads,
                 list(limited),
+                [((result,), count) for result, count in self._cached.items()],
                 self.lag,
             )
         )
@@ -228,6 +233,7 @@ _COUNTERS: Final = (
         ("upstream", "result"),
     ),
     ("router_limited", "Requests that a plan did not allow.", "limited", ("tenant", "limit")),
+    ("router_cache_requests", "Requests whose answers are kept, by where they came from.", "cached", ("result",)),
 )
 
 

@@ -6,6 +6,7 @@ import msgspec
 
 Outcome = Literal["ok", "error", "broken", "client_gone"]
 Billing = Literal["routed", "direct", "none"]
+Cached = Literal["", "hit", "joined", "miss"]  # answered from what is kept, by another's answer, kept if it may be
 
 
 class Try(msgspec.Struct, frozen=True, gc=False):
@@ -55,3 +56,4 @@ class Record(msgspec.Struct, gc=False):
     broken: str = ""  # why a stream ended early
     tries: list[Try] = []
     splices: list[Splice] = []
+    cache: Cached = ""

@@ -40,7 +40,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("router.attempts",),
     ("router.stream",),
     ("router.relay",),
-    ("router.passthrough",),
+    ("router.passthrough", "router.keeping"),
     ("router.endpoints",),
     ("router.reading",),
     ("router.pipeline",),

@@ -209,6 +209,9 @@ def check_models(config: Config, found: Findings) -> None:
     for task in config.default_models:
         if task not in tasks:
             found.fault(f'no provider has a task "{task}"' + meant(task, tasks), "default_models", task)
+    for index, task in enumerate(config.cache.tasks):
+        if task not in tasks:
+            found.fault(f'no provider has a task "{task}"' + meant(task, tasks), "cache", "tasks", index)
 
 
 def _ring(config: Config, start: str) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field
 
+from router.cache import CacheSettings
 from router.health import RestSettings
 from router.keys import AuthSettings, PlanSettings, VirtualKey
 from router.retry import RetrySettings
@@ -22,7 +23,6 @@ NOT_ENFORCED: Final = (
     "plans.*.requests",
     "plans.*.tokens",
     "plans.*.budget",
-    "cache",
     "stores",
     "telemetry.otlp",
 )
@@ -73,14 +73,6 @@ class ServerSettings(Settings):
     cors: list[Annotated[str, AfterValidator(_origin)]] = Field(default=[])  # that browsers may ask from; "*": all
     # Where proxies stand before the router a caller from loopback may be anybody: operators send the admin key.
     trusted_proxies: list[Annotated[str, AfterValidator(_network)]] = Field(default=[])
-
-
-class CacheSettings(Settings):
-    """Answers that are kept."""
-
-    max_bytes: Size = 256 * 2**20
-    ttl: Duration = 600.0
-    tasks: list[str] = Field(default=[])
 
 
 class StoresSettings(Settings):

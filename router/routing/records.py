@@ -56,6 +56,7 @@ class RouteSettings(Settings):
     alias: str = ""
     echo_model: bool = False  # answers carry the id that the caller wrote instead of the provider's
     splice: bool = True  # a stream that breaks may be carried on by another deployment
+    cache: bool | None = None  # answers are kept; None: those of requests in the Hub's shape, as `cache` says
 
 
 class Fim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -151,6 +152,7 @@ class Route:
     echo_model: bool = False
     pinned: bool = False
     splice: bool = True
+    cache: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -253,7 +253,15 @@ def _route(bare: Table, model: str, settings: RouteSettings) -> Route:
         can = row.can if each.can is None else frozenset(each.can)
         made = Deployment(each.upstream, each.provider_id, row, each.weight, each.context, fim, can)
         deployments.append(made if "*" in model else bare._filled(made, model))
-    return Route(model, tuple(deployments), settings.policy, settings.task, settings.echo_model, splice=settings.splice)
+    return Route(
+        model,
+        tuple(deployments),
+        settings.policy,
+        settings.task,
+        settings.echo_model,
+        splice=settings.splice,
+        cache=settings.cache,
+    )
 
 
 def _deployment(upstream: str, row: Row, model: str) -> Deployment:

@@ -51,7 +51,7 @@ models:
 retry:   {tries_per_deployment: 2, rotations: 4, deployments: 3, backoff: {first: 250ms, most: 8s, jitter: full}, \
 honour_retry_after: 20s, attempts: 6, budget: 20%, splice: true}
 rest:    {after: 3 failures/10s, first: 1s, most: 60s}
-cache:   {max_bytes: 256MiB, ttl: 10m, tasks: [text-generation, text-to-image, feature-extraction, …]}
+cache:   {max_bytes: 256MiB, ttl: 10m, tasks: [text-generation, text-to-image, feature-extraction]}
 stores:  {shared: memory, ledger: "sqlite:///router.db"}
 telemetry: {metrics: true, listen: "", otlp: "${OTEL_EXPORTER_OTLP_ENDPOINT:-}", log: json}
 """
@@ -90,7 +90,7 @@ def test_what_this_version_does_not_do_is_said(tmp_path: Path) -> None:
     loaded = load(tmp_path, EXAMPLE, {"ALICE_KEY": CANARY, "TOGETHER_API_KEY": "k"})
     said = [each.removesuffix(" is accepted but not enforced by this version") for each in loaded.notices]
     wanted = [f"plans.pro.{each}" for each in ("requests", "tokens", "budget")]
-    wanted += ["plans.free.requests", "cache", "stores"]
+    wanted += ["plans.free.requests", "stores"]
     assert set(wanted) <= set(said)
     assert not any("otlp" in each for each in said), "an empty setting asks for nothing"
 
@@ -179,6 +179,7 @@ models:
   b: {alias: a}
   t: {task: conversatonal, deployments: [{upstream: local}]}
 default_models: {embedings: m}
+cache: {tasks: [conversational, text-to-imag]}
 tables: [nowhere.yaml]
 """
     assert [each.removeprefix("config.yaml ") for each in faults(tmp_path, text)] == [
@@ -202,6 +203,7 @@ tables: [nowhere.yaml]
         "models.b.alias: runs in a ring: b → a → b",
         'models.t.task: no provider has a task "conversatonal"; did you mean "conversational"?',
         'default_models.embedings: no provider has a task "embedings"',
+        'cache.tasks[1]: no provider has a task "text-to-imag"; did you mean "text-to-image"?',
         "tables[0]: there is no file nowhere.yaml",
     ]
 

@@ -22,6 +22,7 @@ from providers.dialects import DIALECTS
 from providers.spec import Fault
 from router import config, endpoints, watch
 from router.caller import AsgiCaller, Caller
+from router.coldstart import ColdStarts
 from router.config import ConfigFaults, Loaded
 from router.health import Figures, Resting, Speeds
 from router.hub import Hub, refusal
@@ -35,6 +36,7 @@ from router.recorder import Recorder
 from router.routing import Table
 from router.sandbox import Sandbox
 from router.siblings import Siblings
+from router.spending import Spending
 from router.upstream.names import Names
 
 Scope = Any
@@ -71,6 +73,8 @@ class Router:
         self._speeds = Speeds()
         self._limits = Running(self._siblings.count)
         self._names = Names()
+        self._cold = ColdStarts()
+        self._spending = Spending()
         self._sandbox: Sandbox | None = None
         self._parts: Parts | None = None
         self._read: watch.Seen = {}  # the files as they were when they were read last
@@ -163,7 +167,16 @@ class Router:
         if named and self._sandbox is None:
             self._sandbox = Sandbox()
             await self._sandbox.open()
-        lasting = Lasting(self._metrics, self._recorder, self._resting, self._speeds, self._limits, self._names)
+        lasting = Lasting(
+            self._metrics,
+            self._recorder,
+            self._resting,
+            self._speeds,
+            self._limits,
+            self._names,
+            self._cold,
+            self._spending,
+        )
         parts = Parts(loaded, lasting, self._sandbox.base_url if self._sandbox else "", before)
         await parts.open()
         return parts

@@ -9,21 +9,24 @@ import asyncio
 import random
 from time import monotonic
 
-from providers import sse
+import msgspec
+
 from providers.spec import Unreadable
-from router import failures, retry, splice, translate, usage
+from router import beginning, failures, retry, splice, translate
 from router.call import Call
+from router.coldstart import ColdStarts
 from router.errors import Refused, unauthorized
 from router.exchange import Exchange
 from router.failures import Failure
 from router.health import Resting, Speeds
 from router.keys import Lent
+from router.load import Load
 from router.outgoing import Upstream
 from router.record import Record, Try
 from router.retry import Kind, Outcome, RetrySettings, Standing, Verdict
 from router.routing import Candidate, Plan
 from router.secrets import Scrubber, Secret
-from router.served import FULL_LIMIT, Served
+from router.served import Served
 from router.story import Story
 from router.translate import Prepared
 from router.upstream.answer import NEVER, Answer
@@ -43,7 +46,11 @@ class Walker:
         settings: RetrySettings,
         scrubber: Scrubber,
         exchange: Exchange,
+        load: Load,
+        cold: ColdStarts,
     ) -> None:
+        self.load = load
+        self.cold = cold
         self._upstreams = upstreams
         self._exchange = exchange
         self._resting = resting
@@ -92,6 +99,8 @@ class Walker:
                     self.speeds.note(name, seconds)
                     if not resting.calm:
                         resting.serve(name, now)
+                    if self.cold.loading:
+                        self.cold.served(name, now)
                     return result
                 standing = Standing(
                     tries=tries,
@@ -122,6 +131,9 @@ class Walker:
         if last is None:
             raise Refused(failures.nothing_to_try(call, plan))
         _note(record, self._upstreams[last.candidate.deployment.upstream], last.candidate, None)
+        if last.loading:
+            estimated = self.cold.estimate(last.candidate.deployment.name, monotonic(), last.estimated)
+            last = msgspec.structs.replace(last, estimated=estimated)
         raise failures.refusal(call, plan, last, record.tries, self.kind_of(last))
 
     async def resume(
@@ -173,8 +185,10 @@ class Walker:
 
     def _judged(self, failure: Failure, standing: Standing, key: Key, now: float) -> retry.Judgement:
         """The verdict, and what it means for the key and the deployment."""
-        judged = retry.judge(failure.outcome, standing, self._settings, self._dice)
         name = failure.candidate.deployment.name
+        if failure.loading:
+            self.cold.refused(name, now)
+        judged = retry.judge(failure.outcome, standing, self._settings, self._dice)
         if judged.rest_key and isinstance(key, Lent):
             self._resting.rest(key.name, now + judged.rest_key)
         if judged.rest:
@@ -189,9 +203,9 @@ class Walker:
         return Try(deployment.upstream, deployment.name, outcome.status, verdict.value, why, seconds)
 
     def busy(self, deployment: str) -> float:
-        """Requests under way at a deployment's upstream."""
+        """Requests that run or wait at a deployment's upstream."""
         upstream = self._upstreams.get(deployment.partition("/")[0])
-        return 0.0 if upstream is None else upstream.pool.inflight
+        return 0.0 if upstream is None else self.load.of(upstream)
 
     def _key(self, call: Call, plan: Plan, upstream: Upstream) -> tuple[Key, bool]:
         """Whose key goes with this attempt, and whether it can be made at all."""
@@ -259,7 +273,7 @@ class Walker:
         try:
             if not 200 <= answer.status < 300:
                 return await self._failed(candidate, answer, began)
-            served = await self._first(call, candidate, prepared, answer)
+            served = await beginning.read(call, candidate, prepared, answer)
         except Broken as broken:
             answer.close()
             reason = "timeout" if broken.reason in ("silence", "deadline") else "bad_response"
@@ -275,54 +289,6 @@ class Walker:
         body = await answer.read(failures.ERROR_LIMIT)
         seconds = monotonic() - began
         return failures.of_answer(candidate, answer.status, answer.headers, body, seconds)
-
-    async def _first(self, call: Call, candidate: Candidate, prepared: Prepared, answer: Answer) -> Served | Failure:
-        """A 2xx head is no answer yet: the first event, or the whole of a JSON body, says whether it is one."""
-        kind = answer.fields.get(b"content-type", b"").lower()
-        if kind.startswith(b"text/event-stream"):
-            return await _first_event(call, candidate, prepared, answer)
-        if kind.startswith(b"text/html"):  # somebody's page, never an answer
-            answer.close()
-            return Failure(candidate, Outcome(0, 0.0, "bad_response"))
-        if call.endpoint.media or (call.upload is not None and kind and b"json" not in kind):
-            if call.stream or (prepared.crossed and kind):
-                answer.close()
-                return Failure(candidate, Outcome(0, 0.0, "bad_response"))
-            return Served(candidate, prepared, answer, "bytes", await answer.chunk())
-        body = await answer.read(FULL_LIMIT)
-        try:
-            reply = usage.of_reply(body)
-            if reply is not None and reply.error is not None:
-                return failures.of_error_body(candidate, answer.headers, body)
-            used = reply and (reply.usage or (usage.generated(reply.details) if reply.details else None))
-            body = translate.answer(call, candidate, prepared, body)
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            return Failure(candidate, Outcome(0, 0.0, "bad_response"))
-        return Served(candidate, prepared, answer, "full", body, used=used or None)
-
-
-async def _first_event(call: Call, candidate: Candidate, prepared: Prepared, answer: Answer) -> Served | Failure:
-    """Read until a block with a payload has come; comments before it are kept for the caller."""
-    splitter = sse.Splitter()
-    blocks: list[bytes] = []
-    while data := await answer.chunk():
-        blocks += splitter.feed(data)
-        payload = next((each for each in map(sse.data, blocks) if each is not None), None)
-        if payload is None and not splitter.torn:
-            continue
-        if payload is not None and b'"error"' in payload:
-            failure = failures.of_error_event(candidate, answer.headers, payload)
-            if failure is not None:
-                answer.close()
-                return failure
-        if not call.stream and call.upload is None:
-            answer.close()
-            return Failure(candidate, Outcome(0, 0.0, "bad_response"))
-        return Served(candidate, prepared, answer, "events", blocks=blocks, splitter=splitter)
-    rest = splitter.rest()
-    if rest and (failure := failures.of_error_event(candidate, answer.headers, sse.data(rest + b"\n\n") or b"")):
-        return failure
-    return Failure(candidate, Outcome(0, 0.0, "bad_response"))
 
 
 def _larger(candidate: Candidate, later: tuple[Candidate, ...]) -> bool:

@@ -41,7 +41,9 @@ def _form(body: bytes, boundary: bytes) -> Body:
     files: dict[str, Blob] = {}
     for name, value in parts:
         if isinstance(value, Blob):
-            files.setdefault(name, value)
+            if name in files:
+                raise Unreadable(name, f"`{name}` stands in the form twice; one file of it can be taken.", 400)
+            files[name] = value
         else:
             before = texts.get(name)
             texts[name] = value if before is None else [*(before if isinstance(before, list) else [before]), value]

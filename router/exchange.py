@@ -15,8 +15,8 @@ from typing import Any, Final
 import msgspec
 
 from providers import media
-from providers.spec import Blob, Failed, Fetch, Play, Reply, Result, Send, Unreadable, Wait, Written
-from router import crossing, failures, retry
+from providers.spec import Ask, Blob, Failed, Fetch, Play, Reply, Result, Send, Unreadable, Wait, Written
+from router import crossing, failures, retry, usage
 from router.call import Call
 from router.errors import not_found
 from router.failures import Failure
@@ -37,9 +37,10 @@ AGAIN: Final = 5  # times that a poll is asked again before it is given up
 UNDO: Final = 5.0  # seconds that cancelling may take
 SILENCE: Final = 60.0  # seconds between two reads of a file
 _ID: Final = re.compile(  # of a model, as a path may carry it; Replicate's name a version behind a colon
-    r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(?:/[A-Za-z0-9][A-Za-z0-9._-]{0,95}){0,4}(?::[A-Za-z0-9._-]{1,96})?"
+    r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(?:/[A-Za-z0-9][A-Za-z0-9._-]{0,95}){0,7}(?::[A-Za-z0-9._-]{1,96})?"
 ).fullmatch
 _NOTHING: Final = Reply(0, {}, b"")
+_NO_ASK: Final = Ask("", None)
 _UNUSABLE: Final = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 _PASSING: Final = frozenset({Kind.BUSY, Kind.BROKEN, Kind.SLOW, Kind.UNSENT})
 
@@ -65,12 +66,15 @@ class Exchange:
             raise Unreadable("inputs", "'inputs' is a URL, which this server may not fetch; send the data.", 400)
         played = _Played(self._fetcher, call, candidate, upstream, key, deadline)
         play = crossing.play_of(candidate, ask)
+        played.ask = ask
         try:
             ended = await played.run(play)
             if isinstance(ended, Failure):
                 return ended
             return await played.answer(ended, want)
         except Failed as failed:
+            if played.looked and failed.status not in (400, 422):
+                return msgspec.structs.replace(played.lost("job_lost"), message=failed.message)
             code = failed.code or ("content_policy_violation" if failed.status == 400 else "")
             outcome = Outcome(failed.status, monotonic() - played.began, "", code)
             return Failure(candidate, outcome, "", failed.message)
@@ -111,6 +115,8 @@ class _Played:
         self._deadline = deadline
         self.began = monotonic()
         self.begun = False  # a Send was answered: there may be a job
+        self.looked = False  # and what came of it was asked after
+        self.ask: Ask = _NO_ASK
         self.undo: Send | None = None
         self.late = False
         self._last: Answer | None = None
@@ -165,6 +171,7 @@ class _Played:
         except Broken as broken:
             answer.close()
             return self._silent("timeout" if broken.reason in ("silence", "deadline") else "bad_response")
+        self.looked = self.begun
         self.begun = True
         self._last = answer
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in answer.headers}
@@ -275,13 +282,12 @@ class _Played:
     async def _said(self, answer: Answer, step: Send, want: Any) -> Served | Failure:
         """JSON where a file was wanted: an error, or the file as base64 in it."""
         body = await answer.read(FULL_LIMIT)
-        said = msgspec.json.decode(body)
-        if isinstance(said, dict) and said.get("error"):
+        codec = self._call.task_codec
+        assert codec is not None
+        if usage.says_error(body):
             return failures.of_error_body(self._candidate, answer.headers, body)
-        if not isinstance(said, str):
-            raise ValueError("no file")
         self._last = answer
-        return await self.answer(Result(media.from_base64(said)), want)
+        return await self.answer(codec.decode(Reply(200, {"content-type": "application/json"}, body), self.ask), want)
 
 
 def _whole() -> Answer:

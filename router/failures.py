@@ -44,6 +44,12 @@ class Failure(msgspec.Struct, frozen=True):
     estimated: float | None = None
     unreadable: Unreadable | None = None
 
+    @property
+    def loading(self) -> bool:
+        """Whether it will serve once its model is there: the Hub's words, TGI's, vLLM's and llama.cpp's."""
+        said = self.message.lower()
+        return self.outcome.status == 503 and (self.estimated is not None or "loading" in said or "unhealthy" in said)
+
 
 class Relayed(Refused):
     """A refusal in the upstream's own words, in the caller's dialect anyway."""

@@ -27,7 +27,7 @@ from router.upstream.pool import Pool
 from router.upstream.settings import UpstreamSettings
 
 AGENT: Final = "inference-router/0.1.0"
-_PATH_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95}){0,3}").fullmatch
+_PATH_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95}){0,7}").fullmatch
 _HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]*").fullmatch
 _TARGET: Final = re.compile(r"(/[!-~]*)?").fullmatch
 _NONE: Final[Mapping[str, str]] = MappingProxyType({})

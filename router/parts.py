@@ -10,6 +10,7 @@ from typing import Final
 import providers
 from router import config
 from router.attempts import Walker
+from router.coldstart import ColdStarts
 from router.config import Loaded
 from router.cors import Cors
 from router.exchange import Exchange
@@ -17,13 +18,15 @@ from router.health import Resting, Speeds
 from router.keys import KeyPool, Keyring
 from router.limits import Running
 from router.live import Live
+from router.load import Load
 from router.metrics import Metrics
 from router.outgoing import Upstream
 from router.passthrough import Passthrough
 from router.pipeline import Pipeline
 from router.recorder import Recorder
-from router.routing import Table
+from router.routing import RouteSettings, Table
 from router.secrets import Scrubber
+from router.spending import Spending
 from router.upstream.fetch import Fetcher
 from router.upstream.names import Names
 from router.upstream.pool import Pool
@@ -39,6 +42,8 @@ class Lasting:
     speeds: Speeds
     limits: Running
     names: Names
+    cold: ColdStarts
+    spending: Spending
 
 
 class Parts:
@@ -58,10 +63,23 @@ class Parts:
         lasting.resting.settings = settings.rest
         scrubber = Scrubber(config.secrets_of(settings))
         self._exchange = Exchange(Fetcher(lasting.names))
+        asking = {
+            each.upstream for route in settings.models.values() if _asks_load(route) for each in route.deployments
+        }
+        self._load = Load(each for name, each in self.upstreams.items() if name in asking)
         self.pipeline = Pipeline(
             table=config.table_of(loaded),
             keyring=self.keyring,
-            walker=Walker(self.upstreams, lasting.resting, lasting.speeds, settings.retry, scrubber, self._exchange),
+            walker=Walker(
+                self.upstreams,
+                lasting.resting,
+                lasting.speeds,
+                settings.retry,
+                scrubber,
+                self._exchange,
+                self._load,
+                lasting.cold,
+            ),
             recorder=lasting.recorder,
             resting=lasting.resting,
             limits=lasting.limits,
@@ -69,6 +87,7 @@ class Parts:
             max_upload=settings.server.max_upload,
             default_models=settings.default_models,
             scrubber=scrubber,
+            spending=lasting.spending,
             passthrough=Passthrough(self.upstreams, scrubber, settings.server.max_body),
         )
         self.cors = Cors(settings.server.cors) if settings.server.cors else None
@@ -93,11 +112,13 @@ class Parts:
 
     async def open(self) -> None:
         self.pipeline.open()
+        self._load.open()
         await self._live.open()
 
     async def retire(self) -> None:
         """Let what runs end, then close."""
         await self._live.close()
+        await self._load.close()
         for pool in self._pools():
             pool.retire()
         await self.pipeline.emptied()
@@ -105,12 +126,17 @@ class Parts:
 
     async def close(self) -> None:
         await self._live.close()
+        await self._load.close()
         await self._exchange.close()
         for pool in self._pools():
             await pool.close()
 
     def _pools(self) -> list[Pool]:
         return [pool for upstream in self.upstreams.values() for pool in upstream.pools()]
+
+
+def _asks_load(route: RouteSettings) -> bool:
+    return route.policy == "least_busy" or (route.spill is not None and route.spill.queue is not None)
 
 
 # Settings of `server` that a reload cannot change.

@@ -25,6 +25,7 @@ from router.reading import Reader
 from router.recorder import Recorder
 from router.routing import Found, Plan, Table
 from router.secrets import Scrubber
+from router.spending import Spending
 from router.story import Story
 
 Fields = dict[bytes, bytes]  # of the head; of a name that stands there twice, the last
@@ -50,6 +51,7 @@ class Pipeline:
         default_models: dict[str, str],
         scrubber: Scrubber,
         passthrough: Passthrough,
+        spending: Spending,
     ) -> None:
         self.table = table
         self._keyring = keyring
@@ -60,6 +62,7 @@ class Pipeline:
         self._reader = Reader(max_body, max_upload, default_models)
         self._scrubber = scrubber
         self.passthrough = passthrough
+        self._spending = spending
         self._dice = random.Random()  # noqa: S311 - weights, not secrets
         self._prefix = os.urandom(6).hex()
         self._counter = 0
@@ -131,7 +134,10 @@ class Pipeline:
             self._running -= 1
             if self._leaving is not None and not self._running:
                 self._leaving.set()
-            self._recorder.record(story.close(monotonic()), plan)
+            closed = story.close(monotonic())
+            self._recorder.record(closed, plan)
+            if plan is not None and plan.route.spill is not None:
+                self._spending.note(closed, plan)
 
     def _request_id(self, fields: Fields) -> str:
         given = fields.get(b"x-request-id")
@@ -155,11 +161,15 @@ class Pipeline:
         return found
 
     def _plan(self, found: Found) -> Plan:
-        if found.plan.route.policy == "ordered" and self._resting.calm:
+        route = found.plan.route
+        if route.policy == "ordered" and self._resting.calm and route.spill is None:
             return found.plan
         resting = self._resting.resting(monotonic())
         walker = self._walker
-        return routing.plan(found.plan, dice=self._dice, resting=resting, speed=walker.speeds.of, busy=walker.busy)
+        spent = self._spending.of(route.model, route.spill.most) if route.spill and route.spill.most else 0.0
+        return routing.plan(
+            found.plan, dice=self._dice, resting=resting, speed=walker.speeds.of, busy=walker.busy, spent=spent
+        )
 
 
 def _holds_a_key(given: bytes, fields: Fields) -> bool:

@@ -77,7 +77,8 @@ class Reader:
             wants_usage="stream_options" in fields and _wants_usage(fields),
             replay=endpoint.task not in endpoints.PAID_MEDIA,
             wait=(b"x-wait-for-model" in head and head[b"x-wait-for-model"].lower() in (b"true", b"1"))
-            or ("options" in fields and _waits(fields)),
+            or ("options" in fields and _waits(fields))
+            or (endpoint.raw and head.get(b"user-agent", b"").startswith(_IMPATIENT)),
             splice=b"x-router-splice" not in head or head[b"x-router-splice"].lower() not in (b"0", b"false"),
             raw=raw,
             mime=head.get(b"content-type", b"").decode("latin-1") if raw else "",
@@ -180,6 +181,9 @@ def _text(body: bytes, head: Fields) -> spec.Fields:
         return {"inputs": spec.raw(body.decode())}
     except UnicodeDecodeError:
         raise bad_request("The request body is not valid UTF-8.", "inputs", "invalid_json") from None
+
+
+_IMPATIENT: Final = b"@huggingface/inference"  # asks again at once at every 503, without a pause or an end
 
 
 def _accepted(head: Fields) -> str:

@@ -347,5 +347,4 @@ _WORDS: Final[Mapping[str, str]] = {
 
 
 def _broken(reason: str) -> Fault:
-    message = _WORDS.get(reason, "The upstream's answer could not be read to its end.")
-    return Fault(502, "upstream_stream_broken", message)
+    return Fault(502, "upstream_stream_broken", _WORDS.get(reason, "The answer could not be read to its end."))

@@ -74,6 +74,12 @@ def of_reply(body: bytes) -> Reply | None:
         raise ValueError("not JSON") from error
 
 
+def says_error(body: bytes) -> bool:
+    """Whether a 2xx answer is an error all the same. ValueError if it is not JSON."""
+    reply = of_reply(body)
+    return reply is not None and reply.error is not None
+
+
 def of_event(payload: bytes) -> tuple[Usage | None, bool]:
     """The usage that an event carries, and whether it carries nothing else (a usage chunk: no choices)."""
     try:

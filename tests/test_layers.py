@@ -35,7 +35,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("router.sandbox", "router.backend"),
     ("router.config",),
     ("router.outgoing",),
-    ("router.exchange", "router.catalog", "router.live", "router.spending"),
+    ("router.beginning", "router.exchange", "router.catalog", "router.live", "router.spending"),
     ("router.load",),
     ("router.attempts",),
     ("router.stream",),

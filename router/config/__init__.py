@@ -196,7 +196,7 @@ def _table(config: Config, tables: Mapping[str, Mapping[str, Row]]) -> Table:
         provider = providers.find(settings.provider)
         assert provider is not None, "checked at load"
         own_host = urllib.parse.urlsplit(settings.base_url).hostname or ""
-        places.append(Place(name, provider, local=on_loopback(own_host) or provider.name == checks.SANDBOX))
+        places.append(Place(name, provider, local=checks.of_ones_own(own_host) or provider.name == checks.SANDBOX))
         if provider.name == "openai" and own_host and not own_host.endswith(".openai.com"):
             rowless.append(name)  # some compatible server: OpenAI's own models are not there
         if not isinstance(settings.models, str):

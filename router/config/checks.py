@@ -68,6 +68,19 @@ def on_loopback(host: str) -> bool:
         return False
 
 
+def of_ones_own(host: str) -> bool:
+    """Whether a server of that name or address is on this machine or in its network: private addresses, names without
+    a dot, and the endings that private networks and clusters use.
+    """
+    if on_loopback(host):
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_private
+    except ValueError:
+        name = host.casefold().rstrip(".")
+        return bool(name) and ("." not in name or name.endswith((".local", ".internal", ".lan", ".home.arpa", ".svc")))
+
+
 def check_upstreams(
     config: Config, names: Mapping[Address, tuple[str, ...]], config_path: Path, found: Findings
 ) -> None:

@@ -15,6 +15,7 @@ from router.routing.records import (
     RouteSettings,
     Row,
     Rows,
+    SpillSettings,
 )
 from router.routing.table import Table, build
 
@@ -32,6 +33,7 @@ __all__ = [
     "RouteSettings",
     "Row",
     "Rows",
+    "SpillSettings",
     "Table",
     "build",
     "plan",

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from providers import fim, spec
 from providers.spec import ANY_TASK, Adapter, Provider, Task
-from router.settings import Settings
+from router.settings import Duration, Money, Settings
 
 Can = Literal["tools", "json", "prefill", "vision"]
 Policy = Literal["ordered", "weighted", "fastest", "cheapest", "least_busy"]
@@ -47,6 +47,14 @@ class DeploymentSettings(Settings):
     can: list[Can] | None = None  # None: what its table row says
 
 
+class SpillSettings(Settings):
+    """When calls go on to hosted deployments although one of our own could take them: it is crowded or slow."""
+
+    queue: int | None = Field(default=None, ge=1)  # requests that run or wait at it
+    first_token: Duration | None = None  # seconds until its first event, as the last ones were
+    most: Money | None = None  # what hosted deployments of this route may cost; then our own have all of it
+
+
 class RouteSettings(Settings):
     """`models.<id>`: either deployments, or an alias of another model. `*` in the id is a wildcard."""
 
@@ -57,6 +65,7 @@ class RouteSettings(Settings):
     echo_model: bool = False  # answers carry the id that the caller wrote instead of the provider's
     splice: bool = True  # a stream that breaks may be carried on by another deployment
     cache: bool | None = None  # answers are kept; None: those of requests in the Hub's shape, as `cache` says
+    spill: SpillSettings | None = None
 
 
 class Fim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -131,6 +140,7 @@ class Candidate:
     dialect: str
     task: Task
     exchanged: bool = False
+    local: bool = False  # at a server of one's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +163,7 @@ class Route:
     pinned: bool = False
     splice: bool = True
     cache: bool | None = None
+    spill: SpillSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)

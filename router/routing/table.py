@@ -173,7 +173,8 @@ class Table:
                 used_dialect, used_task = ways
                 adapter = place.provider.adapters[used_task, used_dialect]
                 exchanged = (used_dialect, used_task) != (dialect, task) and task not in _TEXT
-                candidates.append(Candidate(deployment, place.provider, adapter, used_dialect, used_task, exchanged))
+                made = Candidate(deployment, place.provider, adapter, used_dialect, used_task, exchanged, place.local)
+                candidates.append(made)
             else:
                 dropped.append(Drop(deployment.name, reason or f"its provider has no {task}"))
         known = route.model.isprintable() and self._known(route.model) is not None
@@ -261,6 +262,7 @@ def _route(bare: Table, model: str, settings: RouteSettings) -> Route:
         settings.echo_model,
         splice=settings.splice,
         cache=settings.cache,
+        spill=settings.spill,
     )
 
 

@@ -139,9 +139,10 @@ def test_an_image_at_a_url_is_passed_on_as_a_file_and_no_key_goes_to_where_it_li
 
 def test_the_same_deployment_answers_openai_with_base64_or_with_the_address(running: Running, fal: Fal) -> None:
     openai = OpenAI(base_url=running.base + "/v1", api_key=KEY, max_retries=0)
-    (image,) = openai.images.generate(model="quick", prompt="a cat", response_format="b64_json", size="512x512").data
+    made = openai.images.generate(model="quick", prompt="a cat", response_format="b64_json", size="512x512")
+    (image,) = made.data or []
     assert base64.b64decode(image.b64_json or "") == PNG
-    (image,) = openai.images.generate(model="quick", prompt="a cat", response_format="url").data
+    (image,) = openai.images.generate(model="quick", prompt="a cat", response_format="url").data or []
     assert image.url == f"http://127.0.0.1:{fal.port}/files/a.png"
 
 
@@ -234,7 +235,7 @@ def test_a_provider_s_own_api_passes_through_with_the_key_exchanged(
     assert all(b"authorization: Key fal-canary-" in head and KEY.encode() not in head for head, _ in fal.seen)
     record = record_of(running, state.headers["x-request-id"])
     assert (record["upstream"], record["billing"], record["tenant"]) == ("fal-ai", "routed", "alice")
-    assert client.get("/fal-ai/../admin/requests").status_code == 404
+    assert client.get("/fal-ai/%2e%2e/admin/requests").status_code == 404
     assert httpx2.get(running.base + "/fal-ai/fal-ai/slow/requests/r1/status").status_code == 401
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import providers
 from router import config
-from router.config import ConfigFaults, Loaded
+from router.config import ConfigFaults, Loaded, checks
 from router.config.environment import fill
 from router.config.strict_yaml import Unreadable, parse
 from router.keys import Keyring
@@ -457,3 +457,15 @@ def test_the_schema_accepts_what_is_shipped_and_the_example_and_no_typo() -> Non
         jsonschema.validate(parse(text), schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(parse("server: {prot: 1}"), schema)
+
+
+@pytest.mark.parametrize(
+    ("host", "own"),
+    [
+        ("127.0.0.1", True), ("localhost", True), ("10.1.2.3", True), ("192.168.0.7", True), ("[fd00::1]", True),
+        ("vllm", True), ("gpu.local", True), ("tgi.default.svc.cluster.local", True), ("box.lan", True),
+        ("api.together.xyz", False), ("93.184.216.34", False), ("local.example", False), ("", False),
+    ],
+)  # fmt: skip
+def test_a_server_in_one_s_own_network_is_one_s_own(host: str, own: bool) -> None:
+    assert checks.of_ones_own(host) is own

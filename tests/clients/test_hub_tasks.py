@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import httpx2
 import pytest
@@ -15,7 +16,7 @@ from tests.running import KEY, Running, serving
 
 pytestmark = BYTES_AS_DATA
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "virtual_keys": [{"name": "alice", "key": KEY}],
     "upstreams": {"sandbox": {"provider": "sandbox"}},
     "models": {

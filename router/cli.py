@@ -11,6 +11,7 @@ import random
 import secrets
 import string
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -21,7 +22,7 @@ import click
 from providers.spec import ANY_TASK, CONVERSATIONAL, Task
 from router import backend as backends
 from router import bench as benchmark
-from router import config, routing, server
+from router import catalog, config, routing, server
 from router.app import Router
 from router.config import ConfigFaults, Loaded
 
@@ -204,6 +205,66 @@ def create(style: str, name: str) -> None:
     digest = hashlib.sha256(key.encode()).hexdigest()
     click.echo(key)
     click.echo(f"  - {{name: {name}, key_sha256: {digest}}}   # below virtual_keys in config.yaml")
+
+
+@main.group("catalog")
+def catalog_group() -> None:
+    """The tables: which provider has which model."""
+
+
+@catalog_group.command()
+@config_option
+@click.option("--provider", "wanted", multiple=True, type=click.Choice(catalog.mapped()), help="Only this; repeatable.")
+@click.option("--out", type=File, help="The directory to write to, in place of tables/ beside the configuration.")
+@click.option("--hub", envvar="HF_ENDPOINT", default="https://huggingface.co", show_default=True)
+@click.option("--router", default=catalog.ROUTER, show_default=True, help="Who says prices and contexts.")
+@click.option("--adapters", is_flag=True, help="LoRA adapters too: there are tens of thousands.")
+@click.option("--dry-run", is_flag=True, help="Print what would change; write nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask before writing.")
+def sync(file: Path | None, wanted: tuple[str, ...], out: Path | None, hub: str, router: str, **flags: bool) -> None:
+    """Write the tables from the Hub's own mapping of models to providers.
+
+    One that broke off goes on where it stopped. HF_TOKEN, where it is set, is sent to the Hub.
+    """
+    path = config.located(file, os.environ)
+    if out is None and path == config.SHIPPED:
+        raise click.UsageError("there is no configuration to write beside; name one with --config, or --out DIR")
+    directory = path.parent / "tables" if out is None else out
+    kept = catalog.Kept(None if flags["dry_run"] else directory / ".sync.partial", hub)
+    names = wanted or catalog.mapped()
+    try:
+        found = _fetched(names, hub, router, kept, directory, flags["adapters"])
+        click.echo("\n".join(line for each in found for line in catalog.summary(each)))
+        changed = [] if flags["dry_run"] else [each for each in found if each.changes]
+        asked = changed and _at_a_terminal() and not flags["yes"]
+        if asked and not click.confirm(f"Write {len(changed)} tables to {directory}?"):
+            changed = []
+        for each in changed:
+            catalog.write(catalog.file_of(directory, each.provider), each.provider, each.rows, f"catalog sync, {hub}")
+    except (catalog.Unavailable, OSError) as gone:
+        raise click.ClickException(str(gone)) from None
+    kept.done()
+    click.echo(f"{len(changed)} tables written to {directory}" if changed else "nothing written")
+
+
+def _at_a_terminal() -> bool:
+    return sys.stdin.isatty()
+
+
+def _fetched(
+    names: Sequence[str], hub: str, router: str, kept: catalog.Kept, directory: Path, adapters: bool
+) -> list[catalog.Synced]:
+    models: Counter[str] = Counter()
+    bar = click.progressbar(
+        length=len(names), label="Reading", file=sys.stderr, item_show_func=lambda shown: shown, update_min_steps=0
+    )
+
+    def seen(provider: str, count: int | None) -> None:
+        models[provider] += count or 0
+        bar.update(count is None, f"{provider}: {models[provider]} models")
+
+    with bar, catalog.Client(hub, os.environ.get("HF_TOKEN", ""), told=lambda text: bar.update(0, text)) as client:
+        return catalog.sync(client, router, names, kept, directory, seen, adapters=adapters)
 
 
 @main.command()

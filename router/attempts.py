@@ -243,7 +243,7 @@ class Walker:
         silence = clocks.silence if others else clocks.last_candidate
         deadline = min(call.deadline, began + clocks.total)
         try:
-            if candidate.exchanged:
+            if candidate.exchanged or call.reshaped:
                 return await self._exchange.serve(call, candidate, upstream, key, deadline)
             if call.upload is not None:
                 model = candidate.deployment.provider_id

@@ -40,6 +40,7 @@ class Call(msgspec.Struct, frozen=True):
     mime: str = ""  # what the caller said of a raw body
     accept: str = ""  # the media type that the caller asked for, of a task that answers with a file
     agent: str = ""
+    reshaped: bool = False  # the caller's client insists on a shape of its own, whatever the upstream's
     use_cache: bool = True  # not x-use-cache: 0
 
     @property

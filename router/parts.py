@@ -15,6 +15,7 @@ from router.config import Loaded
 from router.cors import Cors
 from router.exchange import Exchange
 from router.health import Resting, Speeds
+from router.keeping import Keeper
 from router.keys import KeyPool, Keyring
 from router.limits import Running
 from router.live import Live
@@ -88,6 +89,7 @@ class Parts:
             default_models=settings.default_models,
             scrubber=scrubber,
             spending=lasting.spending,
+            keeper=Keeper(settings.cache),
             passthrough=Passthrough(self.upstreams, scrubber, settings.server.max_body),
         )
         self.cors = Cors(settings.server.cors) if settings.server.cors else None

@@ -77,9 +77,9 @@ class Passthrough:
         record = story.record
         record.upstream = upstream.name
         model = _model_of(body, rest, caller)
-        row = next((name for name, each in table.rows.get(upstream.name, {}).items() if each.id == model), None)
-        record.model, record.provider_id = row or "other", model
-        if not identity.allows(row or model):
+        known = table.named(upstream.name, model)
+        record.model, record.provider_id = known or "other", model
+        if not identity.allows(known or model):
             raise not_found(f"Model {model} does not exist", "model", "model_not_found")
         key = self._key(upstream, identity)
         record.key, record.billing = (
@@ -173,18 +173,22 @@ def _kept_inside(body: bytes, passage: Passage, caller: Caller) -> bytes:
     router.huggingface.co of a mapped host is left alone: its clients add the provider's name themselves.
     """
     host = caller.fields.get(b"host", b"").lower().partition(b":")[0]
-    if host == b"router.huggingface.co" or not any(each in body for each in _FOLLOW_UPS):
+    if host == b"router.huggingface.co" or (b"_url" not in body and b'"urls"' not in body):
         return body
     upstream = passage.upstream
-    origins = {f"{upstream.origin.scheme}://{upstream.origin.authority()}", *upstream.provider.origins}
+    origins = {f"{upstream.origin.scheme}://{upstream.origin.authority()}{upstream.base_path}"}
+    if not upstream.settings.base_url:
+        origins |= set(upstream.provider.origins)
     scheme = b"https" if caller.fields.get(b"x-forwarded-proto") == b"https" else b"http"
-    ours = b"%b://%b/%b" % (scheme, caller.fields.get(b"host", b"localhost"), passage.named.encode())
-    base = upstream.base_path.encode()
-    for origin in origins:
-        theirs = origin.encode()
-        body = body.replace(b'"' + theirs + base + b"/", b'"' + ours + b"/") if base else body
-        body = body.replace(b'"' + theirs + b"/", b'"' + ours + b"/")
-    return body
+    ours = b"%b://%b/%b/" % (scheme, caller.fields.get(b"host", b"localhost"), passage.named.encode())
+
+    def moved(found: re.Match[bytes]) -> bytes:
+        origin = next((each for each in origins if found[2].startswith(each.encode() + b"/")), None)
+        return found[0] if origin is None else found[1] + ours + found[2][len(origin) + 1 :] + b'"'
+
+    return _FOLLOW_UP.sub(moved, body)
 
 
-_FOLLOW_UPS: Final = (b'"response_url"', b'"status_url"', b'"cancel_url"', b'"urls"', b'"polling_url"')
+_FOLLOW_UP: Final = re.compile(
+    rb'("(?:response_url|status_url|cancel_url|polling_url|get|cancel|stream)"\s*:\s*")([^"\\]*)"'
+)

@@ -18,6 +18,7 @@ from router.call import Call, Endpoint
 from router.caller import Caller
 from router.errors import Refused, not_found
 from router.health import Resting
+from router.keeping import Keeper
 from router.keys import Identity, Keyring
 from router.limits import Running
 from router.passthrough import Passage, Passthrough
@@ -30,7 +31,6 @@ from router.story import Story
 
 Fields = dict[bytes, bytes]  # of the head; of a name that stands there twice, the last
 
-TOTAL: Final = 600.0  # seconds for a call, whatever its upstreams allow
 _REQUEST_ID: Final = re.compile(rb"[\w.-]{1,64}").fullmatch
 
 
@@ -52,6 +52,7 @@ class Pipeline:
         scrubber: Scrubber,
         passthrough: Passthrough,
         spending: Spending,
+        keeper: Keeper,
     ) -> None:
         self.table = table
         self._keyring = keyring
@@ -63,6 +64,7 @@ class Pipeline:
         self._scrubber = scrubber
         self.passthrough = passthrough
         self._spending = spending
+        self._keeper = keeper
         self._dice = random.Random()  # noqa: S311 - weights, not secrets
         self._prefix = os.urandom(6).hex()
         self._counter = 0
@@ -104,8 +106,11 @@ class Pipeline:
             found = self._find(call)
             record.model, record.stream = found.label, call.stream
             plan = self._plan(found)
-            served = await self._walker.walk(call, plan, story)
-            await relay.answer(caller, call, served, story, plan, self._walker, self._scrubber)
+            if call.endpoint.raw or plan.route.cache:
+                await self._answer_or_keep(caller, call, story, plan)
+            else:
+                served = await self._walker.walk(call, plan, story)
+                await relay.answer(caller, call, served, story, plan, self._walker, self._scrubber)
         except Refused as refused:
             await relay.refuse(caller, story, refused.fault, self._scrubber)
         except Unreadable as unreadable:
@@ -136,8 +141,20 @@ class Pipeline:
                 self._leaving.set()
             closed = story.close(monotonic())
             self._recorder.record(closed, plan)
+            self._walker.speeds.learn(closed)
             if plan is not None and plan.route.spill is not None:
                 self._spending.note(closed, plan)
+
+    async def _answer_or_keep(self, caller: Caller, call: Call, story: Story, plan: Plan) -> None:
+        async def answer(caller: Caller) -> None:
+            served = await self._walker.walk(call, plan, story)
+            await relay.answer(caller, call, served, story, plan, self._walker, self._scrubber)
+
+        key = self._keeper.key(call, plan.route)
+        if key is None:
+            await answer(caller)
+        else:
+            await self._keeper.serve(key, caller, call, story, answer)
 
     def _request_id(self, fields: Fields) -> str:
         given = fields.get(b"x-request-id")

@@ -6,10 +6,12 @@ too, the body does. A body is JSON or, for tasks that take a file, the file itse
 
 import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
+
+import msgspec
 
 from providers import spec
-from providers.dialects import hf_guess, hf_tasks
+from providers.dialects import hf_answers, hf_guess, hf_tasks
 from providers.spec import ANY_TASK, Fault, Task
 from router import endpoints, envelope
 from router.call import Call, Endpoint
@@ -64,11 +66,11 @@ class Reader:
             story.become(endpoint)
         if raw and endpoint.task not in hf_tasks.FILES:
             raw, fields = False, _text(body, head)
-        return Call(
+        call = Call(
             id=story.record.id,
             endpoint=endpoint,
             model=checked(written),
-            stream=not raw and _streams(endpoint, fields),
+            stream=_streams(endpoint, fields),
             fields=fields,
             body=body,
             identity=identity,
@@ -76,17 +78,11 @@ class Reader:
             named=named,
             wants_usage="stream_options" in fields and _wants_usage(fields),
             replay=endpoint.task not in endpoints.PAID_MEDIA,
-            wait=(b"x-wait-for-model" in head and head[b"x-wait-for-model"].lower() in (b"true", b"1"))
-            or ("options" in fields and _waits(fields))
-            or (endpoint.raw and head.get(b"user-agent", b"").startswith(_IMPATIENT)),
+            wait=b"x-wait-for-model" in head and head[b"x-wait-for-model"].lower() in (b"true", b"1"),
             splice=b"x-router-splice" not in head or head[b"x-router-splice"].lower() not in (b"0", b"false"),
-            raw=raw,
-            mime=head.get(b"content-type", b"").decode("latin-1") if raw else "",
-            accept=_accepted(head) if endpoint.media else "",
-            agent=head.get(b"user-agent", b"").decode("latin-1") if endpoint.raw else "",
-            use_cache=(b"x-use-cache" not in head or head[b"x-use-cache"].lower() not in (b"0", b"false"))
-            and ("options" not in fields or _option(fields, "use_cache") is not False),
+            use_cache=b"x-use-cache" not in head or head[b"x-use-cache"].lower() not in (b"0", b"false"),
         )
+        return _of_the_hub(call, raw, head) if endpoint.raw else call
 
     async def _read_upload(
         self, story: Story, identity: Identity, head: Fields, caller: Caller, length: int | None
@@ -123,6 +119,24 @@ class Reader:
             raise
 
 
+def _of_the_hub(call: Call, raw: bool, head: Fields) -> Call:
+    """What only a Hub-shaped request says, by its head and its `options`."""
+    agent = head.get(b"user-agent", b"").decode("latin-1")
+    options = spec.read_value(call.fields, "options") if "options" in call.fields else None
+    options = options if isinstance(options, dict) else {}
+    return msgspec.structs.replace(
+        call,
+        stream=call.stream and not raw,
+        wait=call.wait or options.get("wait_for_model") is True or agent.startswith(_IMPATIENT),
+        use_cache=call.use_cache and options.get("use_cache") is not False,
+        raw=raw,
+        mime=head.get(b"content-type", b"").decode("latin-1") if raw else "",
+        accept=_accepted(head) if call.endpoint.media else "",
+        agent=agent,
+        reshaped=hf_answers.reshapes(call.endpoint.task, agent),
+    )
+
+
 def _patience(head: Fields) -> float:
     """Seconds that the caller is willing to wait, at most."""
     try:
@@ -156,15 +170,6 @@ def _wants_usage(fields: spec.Fields) -> bool:
     return options is not None and options.get("include_usage") is True
 
 
-def _waits(fields: spec.Fields) -> bool:
-    return _option(fields, "wait_for_model") is True
-
-
-def _option(fields: spec.Fields, name: str) -> Any:
-    options = spec.read_value(fields, "options")
-    return options.get(name) if isinstance(options, dict) else None
-
-
 def _is_file(body: bytes, head: Fields) -> bool:
     """Whether a Hub-shaped body is a file rather than JSON. Clients send JSON as what curl says unasked, and files
     without saying anything.
@@ -183,7 +188,7 @@ def _text(body: bytes, head: Fields) -> spec.Fields:
         raise bad_request("The request body is not valid UTF-8.", "inputs", "invalid_json") from None
 
 
-_IMPATIENT: Final = b"@huggingface/inference"  # asks again at once at every 503, without a pause or an end
+_IMPATIENT: Final = "@huggingface/inference"  # asks again at once at every 503, without a pause or an end
 
 
 def _accepted(head: Fields) -> str:

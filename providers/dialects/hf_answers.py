@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from providers.spec import TEXT_RANKING, Ask
+from providers.spec import IMAGE_TO_TEXT, TEXT_RANKING, Ask, Task
 
 ZERO_SHOT: Final = "zero-shot-classification"
 
@@ -46,6 +46,14 @@ def want_of(ask: Ask, many: bool, agent: str) -> Want:
         labels_and_scores=hub is not None and (int(hub[1]), int(hub[2])) < _LIST_SINCE,
         texts=tuple(texts),
     )
+
+
+def reshapes(task: Task, agent: str) -> bool:
+    """Whether a client insists on a shape of its own for an answer, so that no server's can be passed on as it is."""
+    if task == ZERO_SHOT:
+        hub = _HUB.search(agent)
+        return hub is not None and (int(hub[1]), int(hub[2])) < _LIST_SINCE
+    return task == IMAGE_TO_TEXT and "@huggingface/inference" in agent
 
 
 _HUB: Final = re.compile(r"\bhf_hub/(\d{1,4})\.(\d{1,4})")

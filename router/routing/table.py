@@ -55,6 +55,15 @@ class Table:
             names.update(dict.fromkeys(self.discovered.get(place, ())))
         return list(names)
 
+    def named(self, upstream: str, provider_id: str) -> str | None:
+        """The model that an upstream knows under an id of its own: as routed, else as its rows have it."""
+        for route in self.routes.values():
+            for each in route.deployments:
+                if each.upstream == upstream and each.provider_id == provider_id:
+                    return route.model
+        rows = self.rows.get(upstream, {})
+        return next((model for model, row in rows.items() if row.id == provider_id), None)
+
     def task_of(self, model: str) -> Task:
         """What the model is for, as its route or its first row says; `*` where neither does."""
         route = self.route(model)

@@ -104,7 +104,7 @@ models:
 def client(running: Running, fal: Fal) -> Iterator[httpx2.Client]:
     fal.seen.clear()
     fal.states, fal.refusals, fal.looked, fal.file = [b'{"status":"COMPLETED"}'], [], 0, "/files/a.png"
-    headers = {"authorization": f"Bearer {KEY}"}
+    headers = {"authorization": f"Bearer {KEY}", "x-use-cache": "0"}
     with httpx2.Client(base_url=running.base, headers=headers, timeout=30) as client:
         yield client
 

@@ -61,7 +61,7 @@ def client(running: Running, places: tuple[Own, Own]) -> Iterator[httpx2.Client]
     for each in places:
         each.seen.clear()
         each.queue, each.loading = 0, []
-    with httpx2.Client(base_url=running.base, timeout=30) as client:
+    with httpx2.Client(base_url=running.base, headers={"x-use-cache": "0"}, timeout=30) as client:
         yield client
 
 

@@ -45,9 +45,11 @@ def sound(samples: Any, rate: int, accept: str) -> Blob:
 
 
 def plain(value: Any) -> Any:
-    """Tensors, arrays and their numbers as lists and numbers, pictures as base64, at any depth."""
+    """Tensors, arrays and their numbers as lists and numbers, pictures as base64, at any depth; what is not known of a
+    thing is not said of it.
+    """
     if isinstance(value, dict):
-        return {str(name): plain(each) for name, each in value.items()}
+        return {str(name): plain(each) for name, each in value.items() if each is not None}
     if isinstance(value, list | tuple):
         return [plain(each) for each in value]
     if isinstance(value, Image.Image):

@@ -23,6 +23,8 @@ ANSWERS: Final = {
     "translation": "translation_text",
     "image-to-text": "generated_text",
 }
+MOST: Final = 128  # tokens of an answer, where neither the caller nor the model's makers say
+_GENERATES_OWN: Final = 20  # max_length, where a model's makers say nothing
 # As they are called in a completion, and in `generate`.
 _COMPLETION: Final = (
     "max_tokens",
@@ -60,12 +62,12 @@ _OTHERS: Final = ("clean_up_tokenization_spaces", "truncation", "src_lang", "tgt
 
 def load(order: Order) -> Loaded:
     place = device.device_of(order)
-    reader: Any = transformers.AutoProcessor if order.task == "image-to-text" else transformers.AutoTokenizer
-    reads = reader.from_pretrained(order.model)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(order.model)
     model = KINDS[order.task].from_pretrained(order.model, dtype=device.dtype_of(order)).to(place).eval()
     if order.task == "text-generation":
-        return device.loaded(order, Writer(reads, model))
-    return device.loaded(order, inputs.one_by_one(Rewriter(reads, model, order.task)))
+        return device.loaded(order, Writer(tokenizer, model))
+    sees = transformers.AutoImageProcessor.from_pretrained(order.model) if order.task == "image-to-text" else None
+    return device.loaded(order, inputs.one_by_one(Rewriter(tokenizer, model, order.task, sees)))
 
 
 def teller(step: Step, most: int) -> list[Callable[..., Any]]:
@@ -132,10 +134,11 @@ def seed(asked: dict[str, Any]) -> None:
 
 
 class Rewriter:
-    """A text or a picture in, another text out."""
+    """A text in, another text out; or a picture in, where it `sees`."""
 
-    def __init__(self, reads: Any, model: Any, task: str) -> None:
-        self._reads = reads
+    def __init__(self, tokenizer: Any, model: Any, task: str, sees: Any) -> None:
+        self._tokenizer = tokenizer
+        self._sees = sees
         self._model = model
         self._task = task
 
@@ -143,33 +146,41 @@ class Rewriter:
         asked = inputs.known(ask, (*_GENERATE, *_OTHERS, *_BAGS))
         for bag in _BAGS:
             asked |= inputs.known(Ask(ask.task, None, asked.pop(bag, None) or {}), _GENERATE)
-        read = self._picture(ask) if self._task == "image-to-text" else self._text(ask, asked)
+        read = self._text(ask, asked) if self._sees is None else self._picture(ask)
         seed(asked)
         cleans = asked.pop("clean_up_tokenization_spaces", True)
         forced = self._language(asked)
         call = {name: value for name, value in asked.items() if name in _GENERATE}
+        most = self._most(call)
+        made = self._model.generate(**read, **forced, **call, stopping_criteria=teller(step, most))[0]
+        text = self._tokenizer.decode(made, skip_special_tokens=True, clean_up_tokenization_spaces=bool(cleans))
+        return Result({ANSWERS[self._task]: text.strip() if self._sees else text})
+
+    def _most(self, call: dict[str, Any]) -> int:
+        """How many tokens it may write: as many as it is told, or its makers say, or MOST, which it is told then."""
+        theirs = self._model.generation_config
         if not {"max_length", "max_new_tokens"} & call.keys():
-            call["max_new_tokens"] = 128
-        most = call.get("max_new_tokens") or call["max_length"]
-        made = self._model.generate(**read, **forced, **call, stopping_criteria=teller(step, most))
-        text = self._reads.batch_decode(made, skip_special_tokens=True, clean_up_tokenization_spaces=bool(cleans))[0]
-        return Result({ANSWERS[self._task]: text.strip() if self._task == "image-to-text" else text})
+            if theirs.max_new_tokens or (theirs.max_length or 0) > _GENERATES_OWN:
+                return int(theirs.max_new_tokens or theirs.max_length)
+            call["max_new_tokens"] = MOST
+        return inputs.whole(call, "max_new_tokens") or inputs.whole(call, "max_length") or MOST
 
     def _text(self, ask: Ask, asked: dict[str, Any]) -> Any:
         if (source := asked.pop("src_lang", None)) is not None:
-            self._reads.src_lang = source
-        if self._task != "text2text-generation":
-            specific = getattr(self._model.config, "task_specific_params", None) or {}
-            prefix = (specific.get(self._task) or {}).get("prefix") or getattr(self._model.config, "prefix", None) or ""
-        else:
-            prefix = ""
+            self._tokenizer.src_lang = source
         cut = asked.pop("truncation", "longest_first") != "do_not_truncate"
-        return self._reads(prefix + inputs.text_of(ask.inputs), truncation=cut, return_tensors="pt").to(
-            self._model.device
-        )
+        text = self._prefix() + inputs.text_of(ask.inputs)
+        return self._tokenizer(text, truncation=cut, return_tensors="pt").to(self._model.device)
+
+    def _prefix(self) -> str:
+        """What a model of several tasks has to be told first: T5's "summarize: "."""
+        if self._task == "text2text-generation":
+            return ""
+        specific = getattr(self._model.config, "task_specific_params", None) or {}
+        return (specific.get(self._task) or {}).get("prefix") or getattr(self._model.config, "prefix", None) or ""
 
     def _picture(self, ask: Ask) -> Any:
-        read = self._reads(images=inputs.picture_of(ask.inputs), return_tensors="pt")
+        read = self._sees(images=inputs.picture_of(ask.inputs), return_tensors="pt")
         return read.to(self._model.device, self._model.dtype)
 
     def _language(self, asked: dict[str, Any]) -> dict[str, Any]:
@@ -177,7 +188,7 @@ class Rewriter:
         target = asked.pop("tgt_lang", None)
         if target is None:
             return {}
-        codes = getattr(self._reads, "lang_code_to_id", None) or self._reads.get_vocab()
+        codes = getattr(self._tokenizer, "lang_code_to_id", None) or self._tokenizer.get_vocab()
         if target not in codes:
             raise Unreadable("parameters.tgt_lang", "`tgt_lang` is no language of this model", status=400)
         return {"forced_bos_token_id": codes[target]}

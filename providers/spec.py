@@ -269,7 +269,9 @@ def read_value(fields: Fields, name: str) -> Any:
     """`value_of` for bytes that a caller sent: a Raw may hold text that is no UTF-8 and numbers that fit nowhere."""
     try:
         return value_of(fields, name)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
+    except RecursionError:
+        raise Unreadable(name, f"`{name}` is nested too deep.", status=400) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
         raise Unreadable(name, f"`{name}` is not valid JSON: {fault}", status=400) from None
 
 

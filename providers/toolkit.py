@@ -9,14 +9,17 @@ handler.py, serialization/ and sentence_transformers_utils.py in its repository.
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Final
 
 from providers import media
 from providers.dialects.hf_tasks import CODECS, MEDIA
 from providers.spec import (
     FEATURE_EXTRACTION,
+    IMAGE_TO_IMAGE,
     OWN,
     TEXT_GENERATION,
+    TEXT_TO_IMAGE,
     Adapter,
     Ask,
     Blob,
@@ -51,6 +54,11 @@ def answered(ask: Ask) -> Play:
     return CODECS[ask.task].decode(reply, ask)
 
 
+def classified(ask: Ask) -> Play:
+    """Every label, as the Hub's API has it; unasked, a pipeline gives the likeliest alone."""
+    return (yield from answered(replace(ask, parameters={"top_k": None} | ask.parameters)))
+
+
 def painted(ask: Ask) -> Play:
     """A picture, handed on as it comes."""
     accept = ask.accept if ask.accept in _PICTURES else _PICTURES[0]
@@ -71,7 +79,12 @@ def embedded(ask: Ask) -> Play:
     return Result([_normal(each) for each in vectors] if normal else vectors)
 
 
-PLAYS: Final = {"text-to-image": painted, "image-to-image": painted, FEATURE_EXTRACTION: embedded}
+PLAYS: Final = {
+    FEATURE_EXTRACTION: embedded,
+    IMAGE_TO_IMAGE: painted,
+    TEXT_TO_IMAGE: painted,
+    "text-classification": classified,
+}
 
 
 def whole(fields: Fields) -> Fields:

@@ -41,9 +41,26 @@ class Allowed:
 
     def address(self, text: str) -> bool:
         address = ipaddress.ip_address(text.partition("%")[0])
-        mapped = getattr(address, "ipv4_mapped", None)
-        address = mapped or address
-        return (address.is_global and not address.is_multicast) or any(address in each for each in self.networks)
+        if isinstance(address, ipaddress.IPv6Address):
+            address = _inner(address) or address
+        return _public(address) or any(address in each for each in self.networks)
+
+
+_UNICAST: Final = ipaddress.IPv6Network("2000::/3")  # all that is given out; what lies elsewhere is somebody's own
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")  # what DNS64 makes of every IPv4 address
+
+
+def _inner(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that a gateway or the system itself would make of it."""
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour
+
+
+def _public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """`is_global` alone holds for IPv6 addresses that nobody routes, some of which end on this machine."""
+    unicast = isinstance(address, ipaddress.IPv4Address) or address in _UNICAST
+    return unicast and address.is_global and not address.is_multicast
 
 
 class _Checked(Names):

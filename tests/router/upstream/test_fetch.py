@@ -20,7 +20,9 @@ FORBIDDEN = [
     "https://0x7f.1/", "https://0x7f000001/", "https://0177.0.0.1/", "https://017700000001/",
     "https://169.254.169.254/latest/meta-data", "https://metadata.google.internal./", "https://[fd00:ec2::254]/",
     "https://10.0.0.1/", "https://172.16.0.1/", "https://192.168.1.1/", "https://100.64.0.1/", "https://[fe80::1]/",
-    "https://[fe80::1%25lo]/", "https://224.0.0.1/", "https://a@127.0.0.1/", "https://ok.example@127.0.0.1/",
+    "https://[fe80::1%25lo]/", "https://[::7f00:1]/", "https://[::ffff:0:7f00:1]/", "https://[64:ff9b::7f00:1]/",
+    "https://[64:ff9b:1::a00:1]/", "https://[2002:7f00:1::]/", "https://[fec0::1]/", "https://224.0.0.1/",
+    "https://a@127.0.0.1/", "https://ok.example@127.0.0.1/",
     "https://127.0.0.1#@ok.example/", "https://ok.example\\@127.0.0.1/", "//evil.example/", "https:/\\evil.example",
     "https:evil.example", "file:///etc/passwd", "gopher://127.0.0.1:6379/_x", "unix:/run/x.sock", "ftp://ok.example/",
     "https://ok.example:22/", "https://ok.example:25/", "https://ok.example:6379/", "http://ok.example/",
@@ -62,6 +64,18 @@ def test_what_is_not_public_https_is_not_fetched_and_nobody_is_asked(url: str) -
             assert honeypot.accepted == 0
 
     story()
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("93.184.216.34", True), ("2606:2800:220:1::1", True), ("64:ff9b::5db8:d822", True), ("10.0.0.1", False),
+        ("::7f00:1", False), ("::ffff:0:7f00:1", False), ("64:ff9b::a9fe:a9fe", False), ("64:ff9b:1::a00:1", False),
+        ("2002:a00:1::1", False), ("fec0::1", False), ("ff0e::1", False), ("fd00::1", False),
+    ],
+)  # fmt: skip
+def test_an_address_is_public_only_where_what_is_written_inside_it_is_too(address: str, public: bool) -> None:
+    assert Allowed().address(address) is public
 
 
 def test_a_name_is_looked_up_once_and_the_address_that_was_looked_at_is_connected_to() -> None:

@@ -8,7 +8,7 @@ from providers.spec import CONVERSATIONAL, OWN, TEXT_TO_IMAGE, Adapter, Ask, Pla
 def text_to_image(ask: Ask) -> Play:
     """A width and a height must be there, and the Hub's callers need not give them."""
     parameters = renamed(ask.parameters, {"num_inference_steps": "steps", "guidance_scale": "cfg_scale"})
-    body = {"prompt": ask.inputs, "model_name": ask.provider_id, "width": 512, "height": 512, **parameters}
+    body = {"prompt": ask.inputs, "width": 512, "height": 512, **parameters, "model_name": ask.provider_id}
     reply = yield Send("/v1/images/generations", json_body(body))
     return Result(blob_of(reply.json()["images"][0]["image"]))
 

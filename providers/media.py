@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 import urllib.parse
 from collections.abc import Mapping
 from typing import Final
@@ -39,11 +40,16 @@ def sniff(data: bytes) -> str:
 
 
 def mime_of(blob: Blob, default: str = "application/octet-stream") -> str:
-    """What its sender said of it, else what it looks like, else `default`."""
+    """What its sender said of it, else what it looks like, else `default`. Whoever said it, it will stand in a head:
+    what is no media type counts for nothing.
+    """
     said = blob.mime.partition(";")[0].strip().lower()
-    if said in ("", "application/octet-stream", "application/x-www-form-urlencoded"):
+    if said in ("application/octet-stream", "application/x-www-form-urlencoded") or not _TYPE(said):
         said = ""
-    return said or sniff(blob.data) or default
+    return said or sniff(blob.data) or (default if not default or _TYPE(default) else "application/octet-stream")
+
+
+_TYPE: Final = re.compile(r"[\w!#$&^.+-]{1,64}/[\w!#$&^.+-]{1,64}", re.ASCII).fullmatch  # RFC 6838, 4.2
 
 
 def to_base64(blob: Blob) -> str:
@@ -79,7 +85,8 @@ def from_data_url(url: str) -> Blob:
         decoded = from_base64(urllib.parse.unquote(data)).data
     else:
         decoded = urllib.parse.unquote_to_bytes(data)
-    return Blob(decoded, mime.strip().lower() or sniff(decoded))
+    mime = mime.strip().lower()
+    return Blob(decoded, mime if _TYPE(mime) else sniff(decoded))
 
 
 def file_of(text: str) -> Blob | Link:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Final
 
+from providers.media import mime_of
 from providers.spec import Blob
 
 PARTS: Final = 64  # FAULTS A19: a form with more is an attack
@@ -56,7 +57,7 @@ def write(parts: Iterable[Part], filename: str = "file") -> tuple[bytes, str]:
     for name, value in parts:
         head = f'content-disposition: form-data; name="{_quoted(name)}"'
         if isinstance(value, Blob):
-            head += f'; filename="{_quoted(filename)}"\r\ncontent-type: {value.mime or "application/octet-stream"}'
+            head += f'; filename="{_quoted(filename)}"\r\ncontent-type: {mime_of(value)}'
         pieces.append((head.encode(), value.data if isinstance(value, Blob) else value.encode()))
     digest = blake2b(digest_size=16)
     for _, data in pieces:

@@ -11,7 +11,7 @@ def text_to_image(ask: Ask) -> Play:
     parameters = {name: value for name, value in ask.parameters.items() if name not in _UNKNOWN}
     if "width" in parameters and "height" in parameters:
         parameters["size"] = f"{parameters.pop('width')}x{parameters.pop('height')}"
-    body = {"response_format": "b64_json", "prompt": ask.inputs, "model": ask.provider_id, **parameters}
+    body = {"response_format": "b64_json", "prompt": ask.inputs, **parameters, "model": ask.provider_id}
     reply = yield Send("/v1/images/generations", json_body(body))
     return OPENAI.tasks[TEXT_TO_IMAGE].decode(reply, ask)
 

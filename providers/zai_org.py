@@ -31,7 +31,7 @@ def text_to_image(ask: Ask) -> Play:
     parameters = dict(ask.parameters)
     if "width" in parameters and "height" in parameters:
         parameters["size"] = f"{parameters.pop('width')}x{parameters.pop('height')}"
-    body = {"model": ask.provider_id, "prompt": ask.inputs, **parameters}
+    body = {"prompt": ask.inputs, **parameters, "model": ask.provider_id}
     reply = yield Send("/api/paas/v4/async/images/generations", json_body(body))
     job = reply.json()
     if _state(job) != "done":
@@ -42,7 +42,7 @@ def text_to_image(ask: Ask) -> Play:
 
 def image_to_text(ask: Ask) -> Play:
     file = media.to_url(input_file(ask), "image/png")
-    body = {"model": ask.provider_id, "file": file, **ask.parameters}
+    body = {"file": file, **ask.parameters, "model": ask.provider_id}
     reply = yield Send("/api/paas/v4/layout_parsing", json_body(body))
     answer = _checked(reply.json())
     if not isinstance(answer["md_results"], str):

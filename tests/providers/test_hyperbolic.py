@@ -41,3 +41,11 @@ def test_the_image_is_in_the_answer() -> None:
 def test_an_answer_without_an_image_is_none(reply: Any) -> None:
     with pytest.raises((ValueError, LookupError, TypeError, AttributeError)):
         drive(play_of(PROVIDER, ask_of("text-to-image")), [reply])
+
+
+@pytest.mark.parametrize("name", ["hyperbolic", "nebius", "nscale", "together", "zai-org"])
+def test_no_parameter_of_a_caller_chooses_another_model(name: str) -> None:
+    plain = ours(name, "text-to-image", "a cat", {})["body"]
+    wished = ours(name, "text-to-image", "a cat", {"model": "dear", "model_name": "dear"})["body"]
+    field = next(each for each, value in plain.items() if value == "PROVIDER-ID")
+    assert wished[field] == "PROVIDER-ID"

@@ -1,4 +1,4 @@
-"""What Replicate, fal and Together answer, as a server on loopback: one picture, or one word, whatever was asked.
+"""What providers answer, as a server on loopback: one picture, one film, or one word, whatever was asked.
 
 It is a real server in a thread; `asked` keeps method, path and key of each request that came with one.
 """
@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from router.sandbox.pictures import png
 
 PICTURE = png("painted elsewhere", 48, 32)
+FILM = b"\0\0\0\x18ftypisom" + bytes(40)
 CHAT = {
     "id": "o1",
     "object": "chat.completion",
@@ -35,21 +36,44 @@ def providers() -> Iterator[Providers]:
 
     class Answering(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            """The picture, whatever its name, to whoever asks."""
-            self._answer(PICTURE, "image/png")
+            """A file, by the end of its name, to whoever asks; and what has become of a job, to who has the key."""
+            if self.headers["authorization"] is None:
+                film = self.path.endswith(".mp4")
+                return self._answer(FILM if film else PICTURE, "video/mp4" if film else "image/png")
+            self._note()
+            made = f"{known.base}/film.mp4"
+            if self.path.endswith("/status"):  # fal's; the first look is too early
+                looks = known.asked.count(known.asked[-1])
+                return self._tell({"status": "COMPLETED" if looks > 1 else "IN_PROGRESS"})
+            if self.path.endswith("/result"):  # wavespeed's
+                return self._tell({"code": 200, "data": {"id": "1", "status": "completed", "outputs": [made]}})
+            return self._tell({"video": {"url": made}})
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["content-length"]))
-            known.asked.append((self.command, self.path, self.headers["authorization"]))
+            self._note()
             picture = known.base.replace("127.0.0.1", "localhost") + "/picture.png"  # as from a host of its own
             if self.path.endswith("/predictions"):
                 urls = {"get": f"{known.base}/v1/predictions/1", "cancel": f"{known.base}/v1/predictions/1/cancel"}
                 made = {"id": "1", "status": "succeeded", "output": [picture], "error": None, "urls": urls}
-                self._answer(json.dumps(made).encode(), "application/json", 201)
+                self._tell(made, 201)
             elif self.path.endswith("/chat/completions"):
-                self._answer(json.dumps(CHAT).encode(), "application/json")
+                self._tell(CHAT)
+            elif self.path.startswith("/api/v3/"):  # wavespeed
+                urls = {"get": f"{known.base}/api/v3/predictions/1/result"}
+                self._tell({"code": 200, "data": {"id": "1", "status": "created", "urls": urls, "outputs": []}})
+            elif self.path.endswith("/video"):  # fal's queue
+                job = f"{known.base}/fal-ai/films/requests/1"
+                urls = {"response_url": job, "status_url": f"{job}/status", "cancel_url": f"{job}/cancel"}
+                self._tell({"request_id": "1", "status": "IN_QUEUE", **urls})
             else:
-                self._answer(json.dumps({"images": [{"url": picture}]}).encode(), "application/json")
+                self._tell({"images": [{"url": picture}]})
+
+        def _note(self) -> None:
+            known.asked.append((self.command, self.path, self.headers["authorization"]))
+
+        def _tell(self, value: object, status: int = 200) -> None:
+            self._answer(json.dumps(value).encode(), "application/json", status)
 
         def _answer(self, body: bytes, kind: str, status: int = 200) -> None:
             self.send_response(status)

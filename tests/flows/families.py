@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from providers import spec
 from providers.dialects.hf_media import sound
 from tests.providers.hub_calls import FLAC, PNG, b64
-from tests.providers.hub_replies import CDN, DRAWN, REPLIES, SCORED, SPOKEN, Replies
+from tests.providers.hub_replies import CDN, DRAWN, MP4, REPLIES, SCORED, SPOKEN, Replies
 
 TEXT: Final = (" there", " now")  # as it is streamed
 WORDS: Final = "".join(TEXT)
@@ -161,7 +161,12 @@ def families(places: dict[str, tuple[str, str]]) -> Iterator[Families]:
 
         def _answer(self, said: bytes | list[bytes]) -> None:
             whole = said if isinstance(said, bytes) else b"".join(said)
-            kinds = {PNG[:4]: "image/png", b"\xff\xd8\xff\xe0": "image/jpeg", FLAC[:4]: "audio/flac"}
+            kinds = {
+                PNG[:4]: "image/png",
+                b"\xff\xd8\xff\xe0": "image/jpeg",
+                FLAC[:4]: "audio/flac",
+                MP4[:4]: "video/mp4",
+            }
             kind = kinds.get(whole[:4], "application/json" if whole is said else "text/event-stream")
             self.send_response(200)
             self.send_header("content-type", kind)

@@ -149,6 +149,7 @@ CALLS: Final = (
     Call("hub", spec.TEXT_TO_IMAGE, OF, hub(PROMPT), file),
     Call("edit", spec.IMAGE_TO_IMAGE, "/v1/images/edits", form("image", IMAGE, prompt=PROMPT), drawn),
     Call("hub", spec.IMAGE_TO_IMAGE, OF, hub(b64(JPEG), parameters={"prompt": PROMPT}), file),
+    Call("hub", spec.TEXT_TO_VIDEO, OF, hub(PROMPT), file),
     Call("hear", spec.SPEECH_RECOGNITION, "/v1/audio/transcriptions", form("file", ("a.flac", bytes(FLAC))),
          lambda answer: answer.json()["text"].strip()),
     Call("hub", spec.SPEECH_RECOGNITION, OF, raw(FLAC, "audio/flac"), lambda answer: answer.json()["text"].strip()),
@@ -165,6 +166,7 @@ TITLES: Final[dict[str, str]] = {
     spec.FEATURE_EXTRACTION: "features",
     spec.TEXT_TO_IMAGE: "paint",
     spec.IMAGE_TO_IMAGE: "change",
+    spec.TEXT_TO_VIDEO: "film",
     spec.SPEECH_RECOGNITION: "hear",
     spec.TEXT_TO_SPEECH: "speak",
     spec.TEXT_RANKING: "rank",
@@ -295,7 +297,7 @@ def sandbox_means(task: str, found: Any) -> bool:
             return [index for index, _ in found] == RANKED
         case "text-classification":
             return len(found) > 1
-    return media.sniff(found) in ("image/png", "audio/wav")
+    return media.sniff(found) in ("image/png", "audio/wav", "video/mp4")
 
 
 def test_every_shape_reaches_every_provider_that_has_the_task(running: Running, speaking: Families) -> None:

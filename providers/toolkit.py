@@ -19,7 +19,9 @@ from providers.spec import (
     IMAGE_TO_IMAGE,
     OWN,
     TEXT_GENERATION,
+    TEXT_TO_AUDIO,
     TEXT_TO_IMAGE,
+    TEXT_TO_SPEECH,
     Adapter,
     Ask,
     Blob,
@@ -41,6 +43,9 @@ _FILES: Final = frozenset(
     }
 )
 _HEARD: Final = ("automatic-speech-recognition", "audio-classification")
+_VOICES: Final = frozenset(  # platform.openai.com/docs/guides/text-to-speech
+    {"alloy", "ash", "ballad", "cedar", "coral", "echo", "fable", "marin", "nova", "onyx", "sage", "shimmer", "verse"}
+)
 _WHOLE: Final = {"accept": "*/*"}  # of sound, it would refuse any type that is one
 
 
@@ -79,10 +84,20 @@ def embedded(ask: Ask) -> Play:
     return Result([_normal(each) for each in vectors] if normal else vectors)
 
 
+def spoken(ask: Ask) -> Play:
+    """OpenAI's clients cannot leave the voice out: one of OpenAI's own is no wish of the caller's for this model."""
+    parameters = dict(ask.parameters)
+    if parameters.get("voice") in _VOICES:
+        del parameters["voice"]
+    return (yield from answered(replace(ask, parameters=parameters)))
+
+
 PLAYS: Final = {
     FEATURE_EXTRACTION: embedded,
     IMAGE_TO_IMAGE: painted,
     TEXT_TO_IMAGE: painted,
+    TEXT_TO_SPEECH: spoken,
+    TEXT_TO_AUDIO: spoken,
     "text-classification": classified,
 }
 

@@ -83,6 +83,8 @@ def of_answer(candidate: Candidate, status: int, headers: Headers, body: bytes, 
     code = code if _CODE(code) else ""
     if code == "" and status == 400 and "context length" in message:
         code = "context_length_exceeded"
+    if status == 400 and "out of memory" in message.lower():
+        status = 503  # the Inference toolkit calls every error a 400
     hint = retry.hint_of(headers)
     outcome = Outcome(status, seconds, "", code, estimated if hint is None else hint)
     return Failure(candidate, outcome, "", message, param, estimated)

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from providers.spec import ANY_TASK, Task
 from router.outgoing import Upstream
 from router.routing import Table
 from router.upstream.faults import Broken, Silence
@@ -71,15 +72,15 @@ class Live:
     async def _follow(self, upstream: Upstream) -> None:
         settings = upstream.settings
         while True:
-            listed = await ask(upstream)
-            self._note(upstream, listed)
+            listed, purpose = await ask(upstream)
+            self._note(upstream, listed, purpose)
             self._asked.add(upstream.name)
             if len(self._asked) == len(self._upstreams):
                 self._all_asked.set()
             pause = PROBE if settings.when == "answers" or listed is None else settings.discover_every
             await asyncio.sleep(pause * random.uniform(0.9, 1.1))  # noqa: S311 - so that workers do not ask in step
 
-    def _note(self, upstream: Upstream, listed: tuple[str, ...] | None) -> None:
+    def _note(self, upstream: Upstream, listed: tuple[str, ...] | None, purpose: Task) -> None:
         table = self._table()
         discovered = dict(table.discovered)
         silent = set(table.silent)
@@ -90,30 +91,36 @@ class Live:
             silent.discard(upstream.name)
             if upstream.settings.models == "discover":
                 discovered[upstream.name] = listed
-        if discovered != table.discovered or silent != table.silent:
-            self._swap(table.with_live(discovered, frozenset(silent)))
+        purposes = {**table.purposes, upstream.name: purpose} if listed is not None else table.purposes
+        if discovered != table.discovered or silent != table.silent or purposes != table.purposes:
+            self._swap(table.with_live(discovered, frozenset(silent), purposes))
 
 
-async def ask(upstream: Upstream) -> tuple[str, ...] | None:
-    """The ids that an upstream lists; None where it does not answer like what it is said to be."""
+async def ask(upstream: Upstream) -> tuple[tuple[str, ...] | None, Task]:
+    """The ids that an upstream lists, and what they are for where it says; None where it does not answer like what it
+    is said to be.
+    """
     if upstream.provider.name in OF_ONE_MODEL:
         return await ask_its_model(upstream)
     found = await get(upstream, upstream.provider.models_path or "/v1/models")
     try:
-        return tuple(each.id for each in msgspec.convert(found, _Models).data)
+        return tuple(each.id for each in msgspec.convert(found, _Models).data), ANY_TASK
     except msgspec.ValidationError:
-        return None
+        return None, ANY_TASK
 
 
-async def ask_its_model(upstream: Upstream) -> tuple[str, ...] | None:
+async def ask_its_model(upstream: Upstream) -> tuple[tuple[str, ...] | None, Task]:
     """Of a server of one model. Inference Endpoints do not tell which, and say only that they are well; a server of a
     task that is another provider's is not this upstream, though it stands at its address.
     """
     info = await get(upstream, "/info")
     if isinstance(info, dict) and isinstance(model := info.get("model_id"), str):
         task = info.get("task")
-        return (model,) if task is None or task in upstream.provider.tasks() else None
-    return () if upstream.provider.name in TOOLKITS and await fetch(upstream, "/health") else None
+        if task is None:
+            return (model,), ANY_TASK
+        return ((model,), task) if task in upstream.provider.tasks() else (None, ANY_TASK)
+    well = upstream.provider.name in TOOLKITS and await fetch(upstream, "/health")
+    return () if well else None, ANY_TASK
 
 
 async def get(upstream: Upstream, path: str) -> Any:

@@ -19,7 +19,8 @@ BELIEVED: Final = 5.0
 # Requests that run and that wait, as the servers call them: TGI, vLLM, SGLang, llama.cpp, TEI, our own backend.
 _GAUGES: Final = re.compile(
     rb"^(?:tgi_queue_size|tgi_batch_current_size|vllm:num_requests_(?:waiting|running)|sglang:num_(?:queue|running)_reqs"
-    rb"|llamacpp:requests_(?:deferred|processing)|te_queue_size|backend_queue_size)(?:\{[^}\n]*\})?[ \t]+([0-9.e+]+)",
+    rb"|llamacpp:requests_(?:deferred|processing)|te_queue_size|(?:backend|inf)_(?:queue|batch_current)_size)"
+    rb"(?:\{[^}\n]*\})?[ \t]+([0-9.e+]+)",
     re.MULTILINE,
 )
 

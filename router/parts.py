@@ -110,7 +110,8 @@ class Parts:
         known = before.pipeline.table if before is not None else table
         discovered = {name: ids for name, ids in known.discovered.items() if name in same} | dict(table.discovered)
         silent = frozenset(each for each in self._live.silent() if each not in same or each in known.silent)
-        self.pipeline.table = table.with_live(discovered, silent)
+        purposes = {name: task for name, task in known.purposes.items() if name in same}
+        self.pipeline.table = table.with_live(discovered, silent, purposes)
 
     async def open(self) -> None:
         self.pipeline.open()

@@ -7,6 +7,7 @@ upstreams that do not answer make a new table (`with_live`).
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Final
 
 from providers import spec
@@ -40,6 +41,7 @@ class Table:
     rows: Mapping[str, Rows]  # upstream → its rows
     discovered: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # upstream → ids it listed
     silent: frozenset[str] = frozenset()  # upstreams that do not answer
+    purposes: Mapping[str, Task] = field(default_factory=dict)  # of those that have one model: what it is for
     _folded: dict[str, str] = field(default_factory=dict, repr=False)
     _found: dict[tuple[str, Task, str], Found | None] = field(default_factory=dict, repr=False)
 
@@ -133,7 +135,7 @@ class Table:
             if row is not None:
                 found.append(_deployment(place.name, row, model))
             elif model in self.discovered.get(place.name, ()):
-                found.append(Deployment(place.name, model, Row(model)))
+                found.append(Deployment(place.name, model, Row(model, self.purposes.get(place.name, ANY_TASK))))
         return tuple(found)
 
     def _suffixed(self, base: str, suffix: str) -> Route | None:
@@ -177,7 +179,8 @@ class Table:
         for deployment in route.deployments:
             place = self.places.get(deployment.upstream)
             reason = "its upstream is switched off" if place is None else self._unfit(route, deployment, place, task)
-            ways = () if reason or place is None else _ways(place.provider, task, dialect)
+            purpose = route.task if route.task != ANY_TASK else deployment.row.task
+            ways = () if reason or place is None else _ways(place.provider, task, dialect, purpose)
             if ways and place is not None:
                 used_dialect, used_task = ways
                 adapter = place.provider.adapters[used_task, used_dialect]
@@ -199,13 +202,22 @@ class Table:
                 return f"it serves {wanted}, not {task}"
         return ""
 
-    def with_live(self, discovered: Mapping[str, tuple[str, ...]], silent: frozenset[str]) -> "Table":
-        return Table(self.places, self.routes, self.wildcards, self.aliases, self.rows, discovered, silent)
+    def with_live(
+        self,
+        discovered: Mapping[str, tuple[str, ...]],
+        silent: frozenset[str],
+        purposes: Mapping[str, Task] = MappingProxyType({}),
+    ) -> "Table":
+        return Table(self.places, self.routes, self.wildcards, self.aliases, self.rows, discovered, silent, purposes)
 
 
-def _ways(provider: Provider, task: Task, dialect: str) -> tuple[str, Task] | tuple[()]:
-    """How a provider can be spoken to: in the caller's dialect, else in another that the task can be put into."""
-    if (task, dialect) in provider.adapters:
+def _ways(provider: Provider, task: Task, dialect: str, purpose: Task) -> tuple[str, Task] | tuple[()]:
+    """How a provider can be spoken to: in the caller's dialect, else in another that the task can be put into. A model
+    whose `purpose` stands in for the task is asked for what it is for.
+    """
+    kin = KIN.get(task, ())
+    tasks = (purpose,) if purpose in kin else (task, *kin)
+    if (task, dialect) in provider.adapters and tasks[0] == task:
         return dialect, task
     if task == spec.TEXT_GENERATION:
         for other in (spec.TEXT_GENERATION, spec.CONVERSATIONAL):
@@ -213,7 +225,7 @@ def _ways(provider: Provider, task: Task, dialect: str) -> tuple[str, Task] | tu
                 return "openai", other
     if task not in DIALECTS[dialect].tasks:
         return ()
-    for wanted in (task, *KIN.get(task, ())):
+    for wanted in tasks:
         if (wanted, spec.OWN) in provider.adapters:
             return spec.OWN, wanted
         for name, other_dialect in DIALECTS.items():

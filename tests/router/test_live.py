@@ -20,7 +20,7 @@ TEI: Paths = {"/info": {"model_id": "BAAI/bge-small-en-v1.5", "model_type": {"em
 TOOLKIT: Paths = {"/health": "Ok", "/": "Ok"}
 
 
-async def asked(provider: str, paths: Paths) -> tuple[str, ...] | None:
+async def asked(provider: str, paths: Paths) -> tuple[tuple[str, ...] | None, str]:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         path = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode()
         found = paths.get(path)
@@ -61,4 +61,17 @@ async def asked(provider: str, paths: Paths) -> tuple[str, ...] | None:
     ],
 )
 def test_a_server_is_asked_as_its_kind_can_answer(provider: str, paths: Paths, listed: tuple[str, ...] | None) -> None:
-    assert asyncio.run(asked(provider, paths)) == listed
+    assert asyncio.run(asked(provider, paths))[0] == listed
+
+
+@pytest.mark.parametrize(
+    ("provider", "paths", "task"),
+    [
+        ("transformers", {"/info": {"model_id": "org/ner", "task": "token-classification"}}, "token-classification"),
+        ("diffusers", OURS, "text-to-image"),
+        ("tgi", {"/info": {"model_id": "org/chat", "model_pipeline_tag": "text-generation"}}, "*"),
+        ("openai", {"/models": {"data": [{"id": "a"}]}}, "*"),
+    ],
+)
+def test_a_server_of_one_model_says_what_it_is_for(provider: str, paths: Paths, task: str) -> None:
+    assert asyncio.run(asked(provider, paths))[1] == task

@@ -12,7 +12,7 @@ from time import monotonic
 import msgspec
 
 from providers.spec import Unreadable
-from router import beginning, failures, retry, splice, translate
+from router import beginning, failures, links, retry, splice, translate
 from router.call import Call
 from router.coldstart import ColdStarts
 from router.errors import Refused, unauthorized
@@ -254,7 +254,7 @@ class Walker:
                     head, call.upload.pieces(model), first=NEVER, deadline=deadline, replay=False, lane=lane
                 )
             else:
-                if upstream.refuses_urls and (field := translate.url_in(call)) is not None:
+                if upstream.refuses_urls and (field := links.in_call(call, upstream.provider.name)) is not None:
                     raise Unreadable(field, f"'{field}' is a URL, which this server may not fetch; send the data.", 400)
                 prepared = translate.prepare(call, candidate, so_far)
                 if call.raw or call.accept:

@@ -11,7 +11,7 @@ import msgspec
 
 from providers import multipart, spec
 from providers.dialects import DIALECTS, similarity
-from providers.spec import Ask, Blob, Body, Fields, Link, Play, Result, TaskCodec, Unreadable
+from providers.spec import Ask, Blob, Body, Fields, Play, Result, TaskCodec, Unreadable
 from router import envelope
 from router.call import Call
 from router.routing import Candidate
@@ -86,9 +86,3 @@ def _in_dialect(candidate: Candidate, codec: TaskCodec, ask: Ask) -> Play:
         return Result(send)
     reply = yield send
     return codec.decode(reply, ask)
-
-
-def link_in(ask: Ask) -> bool:
-    """Whether a file of it is named by URL: a server of one's own would fetch it (FAULTS A3)."""
-    inside = ask.inputs.values() if isinstance(ask.inputs, dict) else (ask.inputs,)
-    return any(isinstance(each, Link) for each in (*inside, *ask.parameters.values()))

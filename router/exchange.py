@@ -16,7 +16,7 @@ import msgspec
 
 from providers import media
 from providers.spec import Ask, Blob, Failed, Fetch, Play, Reply, Result, Send, Unreadable, Wait, Written
-from router import crossing, failures, retry, usage
+from router import crossing, failures, links, retry, usage
 from router.call import Call
 from router.errors import not_found
 from router.failures import Failure
@@ -62,7 +62,7 @@ class Exchange:
             raise not_found(f"Model {call.model} does not exist", "model", "model_not_found")
         form = await call.upload.held(FULL_LIMIT) if call.upload is not None else None
         ask, want = crossing.read(call, form)
-        if upstream.refuses_urls and crossing.link_in(ask):
+        if upstream.refuses_urls and links.in_ask(ask):
             raise Unreadable("inputs", "'inputs' is a URL, which this server may not fetch; send the data.", 400)
         played = _Played(self._fetcher, call, candidate, upstream, key, deadline)
         play = crossing.play_of(candidate, ask)

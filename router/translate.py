@@ -58,35 +58,6 @@ def prepare(call: Call, candidate: Candidate, so_far: splice.Told | None = None)
     return Prepared(body, asked_usage=asked)
 
 
-def url_in(call: Call) -> str | None:
-    """The field of a chat's input that names something to be fetched, where there is one (FAULTS §3.1 A3).
-
-    An id or a `data:` URL names nothing; anything else does, whatever its scheme.
-    """
-    for name in ("messages", "input"):
-        if name not in call.fields:
-            continue
-        text = bytes(call.fields[name])
-        if text.find(b"url") < 0 and text.find(b"\\u") < 0:  # a name may be written in escapes
-            continue
-        found = _url_below(spec.read_value(call.fields, name), name)
-        if found is not None:
-            return found
-    return None
-
-
-def _url_below(value: Any, path: str) -> str | None:
-    if isinstance(value, list):
-        below = ((each, f"{path}[{number}]") for number, each in enumerate(value))
-    elif isinstance(value, dict):
-        below = ((each, f"{path}.{name}") for name, each in value.items())
-    else:
-        last = path.rpartition(".")[2]
-        named = isinstance(value, str) and last.endswith("url")
-        return path if named and not value.lstrip()[:5].lower().startswith("data:") else None
-    return next((found for each, place in below if (found := _url_below(each, place)) is not None), None)
-
-
 def _filled_in(fields: Fields, candidate: Candidate) -> Fields:
     """`prompt` and `suffix` → one prompt in the model's own marks, where the deployment says what those are."""
     fim, before, after = candidate.deployment.fim, spec.value_of(fields, "prompt"), spec.value_of(fields, "suffix")

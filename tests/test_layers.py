@@ -28,7 +28,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("router.call",),
     ("router.routing", "router.story"),
     ("router.splice", "router.prices"),
-    ("router.translate", "router.failures", "router.crossing", "router.catalog_view", "router.hub_view"),
+    ("router.translate", "router.failures", "router.crossing", "router.links", "router.catalog_view", "router.hub_view"),
     ("router.served", "router.coldstart"),
     ("router.limits", "router.cors", "router.cache", "router.metrics", "router.ledger"),
     ("router.recorder",),

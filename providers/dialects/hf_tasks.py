@@ -125,6 +125,8 @@ MEDIA: Final = frozenset(row.task for row in ROWS if row.answer is None)
 """Whose answer is the file itself."""
 FILES: Final = frozenset(row.task for row in ROWS if row.takes is file and not row.labels)
 """Which may be asked with the file itself as the body."""
+LOADS: Final = frozenset(row.task for row in ROWS if row.takes in (file, _IMAGE_QUESTION))
+"""Which take a file in their `inputs`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -254,6 +254,6 @@ def whoami(identity: Identity) -> dict[str, Any] | None:
         "fullname": identity.tenant,
         "isPro": identity.plan == "pro",
         "canPay": False,
-        "orgs": [],
+        "orgs": [{"type": "org", "id": number(org), "name": org, "fullname": org} for org in sorted(identity.orgs)],
         "auth": {"type": "access_token", "accessToken": token},
     }

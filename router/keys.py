@@ -18,7 +18,8 @@ from typing import Annotated, Final, Literal, Protocol, Self
 from cachetools import LRUCache
 from pydantic import AfterValidator, Field, model_validator
 
-from router.errors import bad_request, unauthorized
+from providers.spec import Fault
+from router.errors import Refused, bad_request, unauthorized
 from router.secrets import Secret
 from router.settings import Duration, Money, Rate, Settings
 
@@ -68,6 +69,7 @@ class VirtualKey(Settings):
     key_sha256: Annotated[str, Field(pattern=r"^([0-9a-fA-F]{64})?$")] = ""
     plan: str = ""  # empty: everything
     user_keys: dict[str, Secret] = Field(default={})  # upstream or provider → this tenant's own key for it
+    orgs: list[Annotated[str, Field(pattern=r"^[\w.-]{1,96}$")]] = Field(default=[])  # that it may have billed instead
 
     @model_validator(mode="after")
     def _one_of_them(self) -> Self:
@@ -88,22 +90,22 @@ class VirtualKey(Settings):
 class Rights:
     """A plan's models, as one look at an id: the resolved one, so that an alias or a suffix opens nothing."""
 
-    __slots__ = ("_all", "_allowed", "_denied")
+    __slots__ = ("_allowed", "_denied", "all")
 
     def __init__(self, models: Iterable[str] = ("*",), not_models: Iterable[str] = ()) -> None:
         models = tuple(models)
-        self._allowed = None if "*" in models else _any_of(models)
+        self.allowed = None if "*" in models else _any_of(models)
         not_models = tuple(not_models)
         self._denied = _any_of(not_models)
-        self._all = self._allowed is None and not not_models
+        self.all = self.allowed is None and not not_models
 
     def allows(self, model: str) -> bool:
-        if self._all:
+        if self.all:
             return True
         folded = model.casefold()
         if self._denied.match(folded):
             return False
-        return self._allowed is None or self._allowed.match(folded) is not None
+        return self.allowed is None or self.allowed.match(folded) is not None
 
 
 def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:
@@ -121,6 +123,15 @@ class Identity:
     user_key: Secret | None = None
     stored_keys: Mapping[str, Secret] = field(default_factory=lambda: _NO_KEYS)  # upstream or provider → own key
     concurrency: int | None = None  # requests that may run at once
+    orgs: frozenset[str] = frozenset()
+
+    def billed(self, asked: bytes) -> str:
+        """Who is billed where `X-HF-Bill-To` names somebody. Raises Refused where that is not this one's to say."""
+        org = asked.decode("latin-1")
+        if org not in self.orgs and not (self.tenant == ANONYMOUS and self.user_key is None and _ORG(org)):
+            message = f"'{self.tenant}' may not have '{org[:96]}' billed."
+            raise Refused(Fault(403, "bill_to_forbidden", message, "X-HF-Bill-To"))
+        return org
 
     def allows(self, model: str) -> bool:
         return self.rights.allows(model)
@@ -139,7 +150,8 @@ class Keyring:
                 stored = MappingProxyType({name: key for name, key in each.user_keys.items() if key})
                 bound = plans[each.plan].concurrency if each.plan in plans else None
                 right = rights.get(each.plan, Rights())
-                self._known[digest] = Identity(each.name, right, each.plan, None, stored, bound)
+                orgs = frozenset(each.orgs)
+                self._known[digest] = Identity(each.name, right, each.plan, None, stored, bound, orgs)
         self._anonymous = Identity(ANONYMOUS)
         self._open = auth.mode == "open" or not self._known
         self._user_keys = auth.user_keys
@@ -189,6 +201,7 @@ class Keyring:
         return hmac.compare_digest(hashlib.sha256(credential).digest(), self._admin)
 
 
+_ORG: Final = re.compile(r"[\w.-]{1,96}", re.ASCII).fullmatch
 _OTHERS: Final = frozenset({b"x-api-key", b"api-key"})
 _NAMES: Final = frozenset({b"authorization", *_OTHERS})
 _BEARER: Final = re.compile(rb"bearer +(\S+) *", re.IGNORECASE).fullmatch

@@ -96,6 +96,8 @@ class Pipeline:
         try:
             identity = self._keyring.identify(caller.headers, fields)
             record.tenant = identity.tenant
+            if b"x-hf-bill-to" in fields:
+                record.billed_to = identity.billed(fields[b"x-hf-bill-to"])
             if identity.concurrency is not None:
                 self._limits.admit(identity)
                 admitted = identity

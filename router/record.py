@@ -46,6 +46,7 @@ class Record(msgspec.Struct, gc=False):
     provider_id: str = ""
     key: str = ""
     billing: Billing = "none"
+    billed_to: str = ""  # the organisation that the caller named instead of itself
     code: str = ""  # of the fault, where one was answered
     first: float = 0.0  # until the first event (streams) or the answer
     overhead: float = 0.0  # of that, ours

@@ -80,21 +80,25 @@ async def answer(
             if served.used is not None:
                 story.use(served.used)
             body = _echoed(served.body, call) if echo else served.body
-            lines = _kind(served) if served.prepared.crossed else passed(upstream.headers)
+            lines = _kind(call, served, story) if served.prepared.crossed else passed(upstream.headers)
             await caller.answer(upstream.status, lines + told(story, now), body)
         elif served.form == "events":
             events = Stream(caller, call, served, story, plan, walker, scrubber)
             await events.run(passed(upstream.headers) + told(story, now))
         else:
-            lines = _kind(served) if served.prepared.crossed else passed(upstream.headers)
+            lines = _kind(call, served, story) if served.prepared.crossed else passed(upstream.headers)
             await _bytes(caller, served, story, lines + told(story, now))
     finally:
         upstream.close()
 
 
-def _kind(served: Served) -> bytes:
-    """Of an answer that we made of the upstream's."""
-    return b"content-type: %b\r\n" % served.mime.encode("ascii", "replace") if served.mime else _JSON
+def _kind(call: Call, served: Served, story: Story) -> bytes:
+    """Of an answer that we made of the upstream's: its type, and in the Hub's shape what its API says of computing."""
+    lines = b"content-type: %b\r\n" % served.mime.encode("ascii", "replace") if served.mime else _JSON
+    if call.endpoint.raw:
+        by = served.candidate.provider.name.encode()
+        lines += b"x-compute-type: %b\r\nx-compute-time: %.3f\r\n" % (by, story.waited)
+    return lines
 
 
 def passed(headers: Headers) -> bytes:

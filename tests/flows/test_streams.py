@@ -13,6 +13,7 @@ from tests.running import KEY, Running, serving
 
 CUTS = 30
 TEXT = ("한국어 \u2028", " caf\u00e9", " 🦙 \\n", ' "quoted"', " end")
+ANEW = {"authorization": f"Bearer {KEY}", "x-use-cache": "0"}
 OPENAI: list[dict[str, Any]] = [
     *({"id": "c", "model": "up", "choices": [{"index": 0, "delta": {"content": each}}]} for each in TEXT),
     {"id": "c", "model": "up", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
@@ -68,7 +69,7 @@ Stream = Callable[[str, dict[str, Any]], bytes]
 
 @pytest.fixture
 def stream(running: Running) -> Iterator[Stream]:
-    with httpx2.Client(base_url=running.base, headers={"authorization": f"Bearer {KEY}", "x-use-cache": "0"}, timeout=20) as client:
+    with httpx2.Client(base_url=running.base, headers=ANEW, timeout=20) as client:
 
         def post(path: str, body: dict[str, Any]) -> bytes:
             answer = client.post(path, json=body)
@@ -148,7 +149,7 @@ def test_a_hostile_event_breaks_neither_the_server_nor_the_rest(
     )
     upstream.answer = lambda model, head: chunked([sent])
     body = CHAT if path.startswith("/v1") else {"inputs": "x", "stream": True}
-    answer = httpx2.post(running.base + path, json=body, headers={"authorization": f"Bearer {KEY}", "x-use-cache": "0"}, timeout=20)
+    answer = httpx2.post(running.base + path, json=body, headers=ANEW, timeout=20)
     assert answer.status_code in (200, 502), answer.text[:300]
     if answer.status_code == 200 and path.startswith("/v1"):
         assert answer.content.endswith(b"data: [DONE]\n\n")

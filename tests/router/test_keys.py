@@ -189,3 +189,21 @@ def test_a_lent_key_is_named_by_its_upstream_and_four_digits_of_its_hash() -> No
 def test_a_pool_without_keys_lends_none() -> None:
     pool = KeyPool("local", (Secret(""),), Resting())
     assert pool.lend(0.0) is None and pool.empty and pool.names() == []
+
+
+def test_an_organisation_is_billed_only_by_those_who_may_have_it_billed() -> None:
+    alice = VirtualKey.model_validate({"name": "alice", "key": "hf_of-alice-000000000000000", "orgs": ["acme", "a.b"]})
+    ring = Keyring(AuthSettings(), {}, [alice])
+    known = ring.identify([(b"authorization", b"Bearer hf_of-alice-000000000000000")])
+    assert known.billed(b"acme") == "acme"
+    for other in (b"evil", b"", b"ACME", b"acme\r\nx: y", "é".encode()):
+        with pytest.raises(Refused) as refused:
+            known.billed(other)
+        assert refused.value.fault.status == 403 and refused.value.fault.param == "X-HF-Bill-To"
+
+
+def test_where_nobody_is_billed_the_name_is_only_written_down() -> None:
+    nobody = Keyring(AuthSettings(), {}, []).identify([])
+    assert nobody.billed(b"acme") == "acme"
+    with pytest.raises(Refused):
+        nobody.billed(b"a b")

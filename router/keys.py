@@ -94,10 +94,10 @@ class Rights:
 
     def __init__(self, models: Iterable[str] = ("*",), not_models: Iterable[str] = ()) -> None:
         models = tuple(models)
-        self.allowed = None if "*" in models else _any_of(models)
+        self._allowed = None if "*" in models else _any_of(models)
         not_models = tuple(not_models)
         self._denied = _any_of(not_models)
-        self.all = self.allowed is None and not not_models
+        self.all = self._allowed is None and not not_models
 
     def allows(self, model: str) -> bool:
         if self.all:
@@ -105,7 +105,7 @@ class Rights:
         folded = model.casefold()
         if self._denied.match(folded):
             return False
-        return self.allowed is None or self.allowed.match(folded) is not None
+        return self._allowed is None or self._allowed.match(folded) is not None
 
 
 def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:

@@ -5,6 +5,7 @@ the body or the path, so that a tenant's rights hold here too. Nothing is retrie
 the caller's and the provider's. Follow-up addresses of queues are kept inside: a client that polls comes back here.
 """
 
+import contextlib
 import re
 import urllib.parse
 from time import monotonic
@@ -13,9 +14,9 @@ from typing import Final
 import msgspec
 
 from providers.spec import Fault, Send
-from router import envelope, failures, relay, usage
+from router import envelope, failures, links, naming, relay, usage
 from router.caller import Caller
-from router.errors import Refused, not_found, too_large, unauthorized
+from router.errors import Refused, bad_request, not_found, too_large, unauthorized
 from router.keys import Identity, Lent
 from router.outgoing import Upstream
 from router.routing import Table
@@ -23,14 +24,14 @@ from router.secrets import Scrubber, Secret
 from router.served import FULL_LIMIT
 from router.story import Story
 from router.upstream.answer import NEVER, Answer
-from router.upstream.faults import Silence
+from router.upstream.faults import Broken, Silence
 
 TASK: Final = "pass-through"
 RESERVED: Final = ("v1", "models", "tgi", "api", "admin", "metrics", "health", "pipeline", "status", "framework")
 _ALIAS: Final = "/api/inference-proxy/"
 LOOKED_AT: Final = 256 * 1024  # bytes of a JSON answer in which addresses are exchanged and usage is read
 _METHODS: Final = frozenset({b"GET", b"POST", b"PUT", b"DELETE"})
-_PATH: Final = re.compile(r"/[A-Za-z0-9][\w.:/@,=~+%-]*|/?", re.ASCII).fullmatch
+_PATH: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[\w.:@,=~+-]+)*/?", re.ASCII).fullmatch  # as all servers read it
 _QUERY: Final = re.compile(r"[!-~]*").fullmatch
 _SUBDOMAIN: Final = re.compile(r"(?:^|&)_subdomain=([a-z0-9-]{1,32})(?=&|$)")
 
@@ -69,18 +70,23 @@ class Passthrough:
     async def serve(self, caller: Caller, passage: Passage, story: Story, identity: Identity, table: Table) -> None:
         """Raises Refused; who calls this keeps the record."""
         method, rest, query, upstream = passage.method, passage.rest, passage.query, passage.upstream
-        if method not in _METHODS or ".." in rest.split("/") or not _PATH(rest) or not _QUERY(query):
+        if method not in _METHODS or not _PATH(rest) or not _QUERY(query):
             raise not_found(f"There is no {method.decode('ascii', 'replace')} /{passage.named}{rest[:256]}")
         body = await caller.body(self._max_body)
         if len(body) > self._max_body:
             raise too_large(self._max_body)
         record = story.record
         record.upstream = upstream.name
-        model = _model_of(body, rest, caller)
-        known = table.named(upstream.name, model)
-        record.model, record.provider_id = known or "other", model
-        if not identity.allows(known or model):
-            raise not_found(f"Model {model} does not exist", "model", "model_not_found")
+        kind = caller.fields.get(b"content-type", b"")
+        models = naming.models(body, kind, rest, upstream.provider, table.ids(upstream.name))
+        record.model, record.provider_id = table.named(upstream.name, models[0]) or "other", models[0]
+        for each in models:
+            if not identity.allows(table.named(upstream.name, each) or each):
+                raise not_found(f"Model {each} does not exist", "model", "model_not_found")
+        if not identity.rights.all and not naming.readable(body, kind):
+            raise bad_request("It cannot be told which model this body is for; send JSON or a form.", "model")
+        if upstream.refuses_urls and (field := _link_in(body, upstream.provider.name)) is not None:
+            raise bad_request(f"'{field}' is a URL, which this server may not fetch; send the data.", field)
         key = self._key(upstream, identity)
         record.key, record.billing = (
             (key.name, "routed") if isinstance(key, Lent) else ("", "direct" if key else "none")
@@ -90,7 +96,7 @@ class Passthrough:
             urllib.parse.quote(rest, safe="/:@,=~+%-._") + (f"?{query}" if query else ""),
             body if body or method != b"GET" else None,
             method.decode("ascii"),
-            caller.fields.get(b"content-type", b"").decode("latin-1"),
+            kind.decode("latin-1"),
             headers={"prefer": "wait"} if caller.fields.get(b"prefer", b"").lower() == b"wait" else {},
             origin=origin,
         )
@@ -100,9 +106,12 @@ class Passthrough:
         answer = await pool.open(head, body, first=NEVER, deadline=deadline, replay=False, lane=identity.tenant)
         story.waited += monotonic() - began
         if isinstance(answer, Silence):
-            raise Refused(_silent(upstream, answer))
+            raise Refused(_silent(upstream, answer.reason))
         try:
             await self._relay(caller, answer, story, passage)
+        except Broken as broken:
+            reason = "timeout" if broken.reason in ("silence", "deadline") else "bad_response"
+            raise Refused(_silent(upstream, reason)) from None
         finally:
             answer.close()
 
@@ -115,9 +124,10 @@ class Passthrough:
             return
         if b"json" in kind and int(answer.fields.get(b"content-length", b"0")) <= LOOKED_AT:
             said = self._scrubber.bytes(await answer.read(FULL_LIMIT))
-            reply = usage.of_reply(said) if said else None
-            if reply is not None and reply.usage is not None:
-                story.use(reply.usage)
+            with contextlib.suppress(ValueError):  # whatever it is, it is the caller's
+                reply = usage.of_reply(said) if said else None
+                if reply is not None and reply.usage is not None:
+                    story.use(reply.usage)
             said = _kept_inside(said, passage, caller)
             story.record.status, story.first = answer.status, monotonic()
             await caller.answer(answer.status, relay.passed(answer.headers) + relay.told(story, story.first), said)
@@ -138,23 +148,16 @@ class Passthrough:
         return lent
 
 
-def _silent(upstream: Upstream, silence: Silence) -> Fault:
-    status, code, words = failures.silent(silence.reason)
+def _silent(upstream: Upstream, reason: str) -> Fault:
+    status, code, words = failures.silent(reason)
     return Fault(status, code, f"The upstream '{upstream.name}' {words}.")
 
 
-def _model_of(body: bytes, rest: str, caller: Caller) -> str:
-    """The provider's id of the model, as far as the call names one: in its JSON, else in its path."""
-    if body[:1] == b"{" and b"json" in caller.fields.get(b"content-type", b"json"):
-        fields = envelope.read(body)
-        for name in ("model", "model_name", "version"):
-            if name in fields:
-                return envelope.text(fields, name)[:512]
-    found = _REPLICATE(rest)
-    return found[1] if found else rest.strip("/").partition("/requests/")[0][:512]
-
-
-_REPLICATE: Final = re.compile(r"/v1/models/([^/]+/[^/]+)/predictions").fullmatch
+def _link_in(body: bytes, provider: str) -> str | None:
+    """The field that a server of one's own would fetch. What task it is nobody said, so that each may take files."""
+    begins = body.lstrip()[:1]
+    fields = envelope.read(body) if begins == b"{" else {"inputs": msgspec.Raw(body)} if begins == b"[" else {}
+    return links.in_fields(fields, provider, files=True)
 
 
 def _origin(upstream: Upstream, query: str) -> tuple[str, str]:

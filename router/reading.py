@@ -74,7 +74,7 @@ class Reader:
             fields=fields,
             body=body,
             identity=identity,
-            deadline=story.started + (_patience(head) if b"x-router-max-wait" in head else TOTAL),
+            deadline=story.started + _patience(head),
             named=named,
             wants_usage="stream_options" in fields and _wants_usage(fields),
             replay=endpoint.task not in endpoints.PAID_MEDIA,
@@ -110,7 +110,7 @@ class Reader:
                 fields={},
                 body=b"",
                 identity=identity,
-                deadline=story.started + TOTAL,
+                deadline=story.started + _patience(head),
                 upload=upload,
                 replay=story.endpoint.task not in endpoints.PAID_MEDIA,
             )
@@ -139,6 +139,8 @@ def _of_the_hub(call: Call, raw: bool, head: Fields) -> Call:
 
 def _patience(head: Fields) -> float:
     """Seconds that the caller is willing to wait, at most."""
+    if b"x-router-max-wait" not in head:
+        return TOTAL
     try:
         return min(TOTAL, duration(head[b"x-router-max-wait"].decode("latin-1")))
     except ValueError as error:

@@ -66,10 +66,11 @@ _raw = msgspec.json.Decoder(msgspec.Raw).decode
 def of_reply(body: bytes) -> Reply | None:
     """A full JSON answer's usage and error; None where the body is JSON of another shape. ValueError if not JSON."""
     try:
-        return _reply(body)
-    except msgspec.ValidationError:
-        _raw(body)
-        return None
+        try:
+            return _reply(body)
+        except msgspec.ValidationError:
+            _raw(body)
+            return None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError("not JSON") from error
 

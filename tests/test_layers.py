@@ -30,7 +30,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("router.splice", "router.prices"),
     ("router.translate", "router.failures", "router.crossing", "router.links", "router.catalog_view", "router.hub_view"),
     ("router.served", "router.coldstart"),
-    ("router.limits", "router.cors", "router.cache", "router.metrics", "router.ledger"),
+    ("router.limits", "router.naming", "router.cors", "router.cache", "router.metrics", "router.ledger"),
     ("router.recorder",),
     ("router.stores",),
     ("router.sandbox", "router.backend"),

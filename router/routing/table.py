@@ -66,6 +66,11 @@ class Table:
         rows = self.rows.get(upstream, {})
         return next((model for model, row in rows.items() if row.id == provider_id), None)
 
+    def ids(self, upstream: str) -> list[str]:
+        """An upstream's own ids of the models that are known there."""
+        routed = [each for route in self.routes.values() for each in route.deployments if each.upstream == upstream]
+        return [each.provider_id for each in routed] + [row.id for row in self.rows.get(upstream, {}).values()]
+
     def task_of(self, model: str) -> Task:
         """What the model is for, as its route or its first row says; `*` where neither does."""
         route = self.route(model)

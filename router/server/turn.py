@@ -276,7 +276,8 @@ class Turn:
             await self.drained()
         if self.gone:
             return
-        if self.keep_alive and len(body) <= COPIED_BODY and not self.continues and status not in BODILESS:
+        bodily = status not in BODILESS and self.method != b"HEAD"
+        if self.keep_alive and len(body) <= COPIED_BODY and not self.continues and bodily:
             self.started = self.complete = True
             head = (STATUS_LINES[status], line.default_lines(), lines, self.extra_lines, len(body), body)
             line.transport.write(b"%b%b%b%bcontent-length: %d\r\n\r\n%b" % head)

@@ -31,6 +31,7 @@ from router.story import Story
 
 Fields = dict[bytes, bytes]  # of the head; of a name that stands there twice, the last
 
+_NAMED: Final = 20  # upstreams that a refusal names
 _REQUEST_ID: Final = re.compile(rb"[\w.-]{1,64}").fullmatch
 
 
@@ -171,9 +172,12 @@ class Pipeline:
         if found is None or not call.identity.allows(found.plan.route.model):
             raise not_found(f"Model {call.model} does not exist", "model", "model_not_found")
         if not found.plan.attempts:
+            asked = {each.upstream for each in found.plan.route.deployments}
             others = sorted(
-                place.name for place in self.table.places.values() if call.endpoint.task in place.provider.tasks()
-            )
+                place.name
+                for place in self.table.places.values()
+                if call.endpoint.task in place.provider.tasks() and place.name not in asked
+            )[:_NAMED]
             fault = failures.nothing_to_try(call, found.plan)
             served = f" Upstreams that serve {call.endpoint.task}: {', '.join(others) or 'none'}."
             raise Refused(Fault(404, fault.code, fault.message + served, "model", attempts=fault.attempts))

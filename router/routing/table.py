@@ -193,7 +193,11 @@ class Table:
                 made = Candidate(deployment, place.provider, adapter, used_dialect, used_task, exchanged, place.local)
                 candidates.append(made)
             else:
-                dropped.append(Drop(deployment.name, reason or f"its provider has no {task}"))
+                other = place is not None and task in place.provider.tasks()
+                lacks = (
+                    f"its provider takes {task} in another shape alone" if other else f"its provider has no {task}"
+                )
+                dropped.append(Drop(deployment.name, reason or lacks))
         known = route.model.isprintable() and self._known(route.model) is not None
         return Found(Plan(route, tuple(candidates), tuple(dropped)), route.model if known else "other")
 

@@ -244,6 +244,8 @@ class _Played:
             if isinstance(got, Failure):
                 return self._after(got) if self.begun else got
             mime = got.headers.get("content-type", "") or (step.mime if isinstance(step, Fetch) else "")
+            if _is_page(mime):
+                raise ValueError("a page")
             result = replace(result, value=Blob(got.body, mime))
         written = codec.write(result, want)
         used = msgspec.convert(result.usage, Usage, strict=False) if result.usage else None
@@ -262,7 +264,7 @@ class _Played:
             return self._after(answer) if self.begun else answer
         kind = answer.fields.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
         try:
-            if kind == "text/html":
+            if _is_page(kind):
                 raise ValueError("a page")
             if kind == "application/json" and isinstance(step, Send):
                 return await self._said(answer, step, want)
@@ -288,6 +290,10 @@ class _Played:
             return failures.of_error_body(self._candidate, answer.headers, body)
         self._last = answer
         return await self.answer(codec.decode(Reply(200, {"content-type": "application/json"}, body), self.ask), want)
+
+
+def _is_page(mime: str) -> bool:
+    return mime.lower().startswith("text/html")
 
 
 def _whole() -> Answer:

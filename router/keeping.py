@@ -78,7 +78,7 @@ def _kept(keeping: "Keeping", call: Call, story: Story, seconds: float) -> Kept 
     """What passed, where it ended well and is no one request's alone."""
     record = story.record
     body = keeping.passed()
-    if body is None or record.outcome != "ok" or record.splices or record.dropped_events:
+    if body is None or record.outcome != "ok" or not story.proven or record.splices or record.dropped_events:
         return None
     if not may_keep(call.endpoint.dialect.name, call.endpoint.task, body):
         return None

@@ -130,4 +130,5 @@ async def pour(caller: Caller, upstream: Answer, story: Story, lines: bytes, fir
         story.record.outcome, story.record.broken = "broken", broken.reason
         caller.cut()  # there is no error form to end it with
         return
+    story.proven = upstream.framed
     await caller.finish(b"")

@@ -15,7 +15,7 @@ class Story:
     `leave` is what the server calls when the caller has gone.
     """
 
-    __slots__ = ("endpoint", "first", "gone", "record", "started", "task", "waited")
+    __slots__ = ("endpoint", "first", "gone", "proven", "record", "started", "task", "waited")
 
     def __init__(self, request_id: str, endpoint: Endpoint, started: float) -> None:
         self.record = Record(request_id, 0.0, endpoint.dialect.name, endpoint.task)
@@ -23,6 +23,7 @@ class Story:
         self.started = started
         self.task: asyncio.Task[object] | None = None
         self.gone = False
+        self.proven = True  # the answer's end is known to be one
         self.first = 0.0  # the moment of the first event or the answer
         self.waited = 0.0  # seconds spent waiting for upstreams before that
 

@@ -36,8 +36,9 @@ upstreams:
   own: {{provider: openai, base_url: "{here}/v1"}}
   hub: {{provider: hf-inference, base_url: "{here}"}}
   tgi: {{provider: tgi, base_url: "{here}"}}
-  queue: {{provider: fal-ai, base_url: "{here}", keys: [fal-canary-0000000], url_inputs: pass}}
+  queue: {{provider: fal-ai, base_url: "{here}", keys: [fal-canary-0000000], url_inputs: pass, fetch_from: ["{here}"]}}
 models:
+  painter: {{task: text-to-image, deployments: [{{upstream: queue, provider_id: fal-ai/cheap}}]}}
   eyes: {{task: image-classification, deployments: [{{upstream: hub}}]}}
   text: {{task: text-generation, deployments: [{{upstream: tgi}}]}}
   secret/painter: {{task: text-to-image, deployments: [{{upstream: queue, provider_id: fal-ai/dear}}]}}
@@ -162,3 +163,30 @@ def test_a_caller_s_patience_bounds_an_upload_too(client: httpx2.Client, upstrea
     sent = {"files": {"file": ("a.wav", b"RIFF")}, "data": form, "headers": {"x-router-max-wait": "300ms"}}
     answer = client.post("/v1/audio/transcriptions", **sent)  # type: ignore[arg-type]
     assert answer.status_code in (502, 504) and json.loads(answer.content)["error"]
+
+
+PAGE = b"HTTP/1.1 200 X\r\ncontent-type: text/html; charset=utf-8\r\ncontent-length: 6\r\n\r\n<html>"
+HALF = b"HTTP/1.1 200 X\r\ncontent-type: image/png\r\n\r\nhalf a picture"
+
+
+def painted(upstream: Upstream, file: list[bytes]) -> None:
+    """The next pictures lie at a URL, where this is."""
+    url = f"http://127.0.0.1:{upstream.port}/a.png"
+    made = full(200, json.dumps({"images": [{"url": url}]}).encode())
+    upstream.answer = lambda model, head: file if head.startswith(b"GET") else [made]
+
+
+def test_a_page_is_no_picture_whether_it_is_passed_on_or_gathered(client: httpx2.Client, upstream: Upstream) -> None:
+    painted(upstream, [PAGE])
+    assert client.post("/models/painter", json={"inputs": "a cat"}).status_code == 502
+    asked = {"model": "painter", "prompt": "a cat", "response_format": "b64_json"}
+    assert client.post("/v1/images/generations", json=asked).status_code == 502
+
+
+def test_a_file_that_ended_with_its_connection_is_passed_on_and_not_kept(
+    client: httpx2.Client, upstream: Upstream
+) -> None:
+    painted(upstream, [HALF, b""])
+    for _ in range(2):
+        answer = client.post("/models/painter", json={"inputs": "half"}, headers={"x-use-cache": "1"})
+        assert answer.content == b"half a picture" and answer.headers.get("x-compute-type") != "cache"

@@ -21,6 +21,8 @@ def read(call: Call, form: bytes | None = None) -> tuple[Ask, Any]:
     """What is asked, and what the answer depends on. `form`: an upload's whole body. Raises Unreadable."""
     codec = call.task_codec
     assert codec is not None, "routing chose a crossing"
+    if call.stream:
+        raise Unreadable("stream", "This model's server does not stream.", 400)
     if form is not None:
         assert call.upload is not None
         body = _form(form, call.upload.boundary)

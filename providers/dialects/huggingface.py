@@ -11,6 +11,7 @@ import msgspec
 
 from providers.dialects import generate_reply, generate_request, hf_tasks, tgi
 from providers.dialects.generate_request import Want
+from providers.dialects.generate_task import Generation
 from providers.spec import TEXT_GENERATION, Dialect, Fault, Fields, StreamWriter
 
 
@@ -46,4 +47,10 @@ class TextGeneration:
         return generate_reply.Stream(want)
 
 
-DIALECT: Final = Dialect("huggingface", _fault, tgi.fault_event, {TEXT_GENERATION: TextGeneration()}, hf_tasks.CODECS)
+DIALECT: Final = Dialect(
+    "huggingface",
+    _fault,
+    tgi.fault_event,
+    {TEXT_GENERATION: TextGeneration()},
+    {**hf_tasks.CODECS, TEXT_GENERATION: Generation(TextGeneration())},
+)

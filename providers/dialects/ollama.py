@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from providers.dialects.generate_request import DEFAULT_MAX_NEW_TOKENS
+from providers.dialects.generate_task import Generation
 from providers.spec import TEXT_GENERATION, Dialect, Fault, Fields, StreamWriter, Unreadable, read_value
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -173,4 +174,10 @@ def _fault_event(fault: Fault) -> bytes:
     return _fault(fault) + b"\n"
 
 
-DIALECT: Final = Dialect("ollama", _fault, _fault_event, {TEXT_GENERATION: Generate()})
+DIALECT: Final = Dialect(
+    "ollama",
+    _fault,
+    _fault_event,
+    {TEXT_GENERATION: Generate()},
+    {TEXT_GENERATION: Generation(Generate())},
+)

@@ -11,8 +11,9 @@ from typing import Any, Final
 import msgspec
 
 from providers import sse
+from providers.dialects.generate_task import Generation
 from providers.dialects.openai_tasks import TASKS
-from providers.spec import Dialect, Fault, Unreadable
+from providers.spec import TEXT_GENERATION, Dialect, Fault, Unreadable
 
 # developers.openai.com/api/docs/guides/error-codes; 402 is worded as OpenAI words an account without credit.
 _TYPES: Final[Mapping[int, str]] = {
@@ -109,4 +110,4 @@ def _logprobs(chat: dict[str, Any] | None) -> dict[str, Any] | None:
     }
 
 
-DIALECT: Final = Dialect("openai", _fault, _fault_event, tasks=TASKS)
+DIALECT: Final = Dialect("openai", _fault, _fault_event, tasks={**TASKS, TEXT_GENERATION: Generation(None)})

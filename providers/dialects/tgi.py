@@ -12,6 +12,7 @@ import msgspec
 from providers import sse
 from providers.dialects import generate_reply, generate_request
 from providers.dialects.generate_request import Want
+from providers.dialects.generate_task import Generation
 from providers.spec import TEXT_GENERATION, Dialect, Fault, Fields, StreamWriter
 
 # The types that huggingface_hub and the text-generation client turn into exceptions of their own
@@ -60,4 +61,10 @@ class TextGeneration:
         return generate_reply.Stream(want)
 
 
-DIALECT: Final = Dialect("tgi", _fault, fault_event, {TEXT_GENERATION: TextGeneration()})
+DIALECT: Final = Dialect(
+    "tgi",
+    _fault,
+    fault_event,
+    {TEXT_GENERATION: TextGeneration()},
+    {TEXT_GENERATION: Generation(TextGeneration())},
+)

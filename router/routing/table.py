@@ -189,14 +189,13 @@ class Table:
             if ways and place is not None:
                 used_dialect, used_task = ways
                 adapter = place.provider.adapters[used_task, used_dialect]
-                exchanged = (used_dialect, used_task) != (dialect, task) and task not in _TEXT
+                relayed = (used_dialect, used_task) == (dialect, task)
+                exchanged = not relayed and (task not in _TEXT or used_dialect != "openai")
                 made = Candidate(deployment, place.provider, adapter, used_dialect, used_task, exchanged, place.local)
                 candidates.append(made)
             else:
                 other = place is not None and task in place.provider.tasks()
-                lacks = (
-                    f"its provider takes {task} in another shape alone" if other else f"its provider has no {task}"
-                )
+                lacks = f"its provider takes {task} in another shape alone" if other else f"its provider has no {task}"
                 dropped.append(Drop(deployment.name, reason or lacks))
         known = route.model.isprintable() and self._known(route.model) is not None
         return Found(Plan(route, tuple(candidates), tuple(dropped)), route.model if known else "other")

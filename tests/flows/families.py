@@ -117,7 +117,8 @@ def _said(path: str, fields: Any) -> bytes | list[bytes]:
         return [*map(_event, tokens)]
     if path.endswith("/generate"):
         return json.dumps({"generated_text": WORDS}).encode()
-    return json.dumps([{"generated_text": prompt + WORDS}]).encode()
+    alone = fields.get("parameters", {}).get("return_full_text") is False
+    return json.dumps([{"generated_text": WORDS if alone else prompt + WORDS}]).encode()
 
 
 def _token(number: int, text: str) -> dict[str, Any]:

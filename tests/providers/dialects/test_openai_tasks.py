@@ -39,7 +39,7 @@ GOOD: dict[str, Body] = {
 
 
 def test_the_dialect_has_them() -> None:
-    assert DIALECTS["openai"].tasks is TASKS
+    assert DIALECTS["openai"].tasks.items() >= TASKS.items()
     assert set(TASKS) == set(GOOD)
 
 

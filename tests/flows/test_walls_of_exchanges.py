@@ -84,6 +84,15 @@ def test_no_way_of_writing_it_opens_a_model_that_a_key_may_not_have(
     assert upstream.seen == []
 
 
+@pytest.mark.parametrize("model", ["secret/painter", "fal-ai/dear:queue", "fal-ai/dear:fal-ai", "queue/fal-ai/dear"])
+def test_a_model_that_a_key_may_not_have_is_not_had_under_its_provider_s_id(
+    model: str, client: httpx2.Client, upstream: Upstream
+) -> None:
+    assert client.post(f"/models/{model}/pipeline/text-to-image", json={"inputs": "a cat"}).status_code == 404
+    assert client.post("/v1/images/generations", json={"model": model, "prompt": "a cat"}).status_code == 404
+    assert upstream.seen == []
+
+
 def test_who_may_have_a_few_models_has_these_through_a_provider_s_own_api(
     client: httpx2.Client, upstream: Upstream
 ) -> None:

@@ -24,7 +24,7 @@ from router.limits import Running
 from router.passthrough import Passage, Passthrough
 from router.reading import Reader
 from router.recorder import Recorder
-from router.routing import Found, Plan, Table
+from router.routing import Found, Plan, Route, Table
 from router.secrets import Scrubber
 from router.spending import Spending
 from router.story import Story
@@ -169,7 +169,7 @@ class Pipeline:
     def _find(self, call: Call) -> Found:
         """The model's route seen from this call; 404 where nobody knows it or this caller may not have it."""
         found = self.table.find(call.model, call.endpoint.task, call.endpoint.dialect.name)
-        if found is None or not call.identity.allows(found.plan.route.model):
+        if found is None or not self._allows(call.identity, found.plan.route):
             raise not_found(f"Model {call.model} does not exist", "model", "model_not_found")
         if not found.plan.attempts:
             asked = {each.upstream for each in found.plan.route.deployments}
@@ -182,6 +182,14 @@ class Pipeline:
             served = f" Upstreams that serve {call.endpoint.task}: {', '.join(others) or 'none'}."
             raise Refused(Fault(404, fault.code, fault.message + served, "model", attempts=fault.attempts))
         return found
+
+    def _allows(self, identity: Identity, route: Route) -> bool:
+        """A model at a named place may be written with the place's own id, which opens no other than its own would."""
+        if not identity.allows(route.model):
+            return False
+        places = route.deployments if route.pinned and not identity.rights.all else ()
+        named = (self.table.named(each.upstream, route.model) for each in places)
+        return all(identity.allows(each) for each in named if each is not None)
 
     def _plan(self, found: Found) -> Plan:
         route = found.plan.route

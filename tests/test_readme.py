@@ -17,6 +17,7 @@ from typing import Any
 import httpx2
 import pytest
 
+import providers
 from router import config
 from tests.running import Running, serving
 
@@ -145,3 +146,31 @@ def test_every_path_that_is_named_answers(running: Running) -> None:
         method = "POST" if path in ("/models/{id}", "/hf-inference/models/{id}") else method
         answer = httpx2.request(method, running.base + full, content=b"{}" if method == "POST" else None)
         assert "There is no" not in answer.text, (method, full, answer.text)
+
+
+ROWS = {
+    "chat": {"conversational"},
+    "text generation, completions": {"text-generation"},
+    "embeddings": {"feature-extraction"},
+    "text to image": {"text-to-image"},
+    "image to image": {"image-to-image"},
+    "text or image to video": {"text-to-video", "image-to-video"},
+    "speech recognition": {"automatic-speech-recognition"},
+    "text to speech or audio": {"text-to-speech", "text-to-audio"},
+    "ranking, similarity": {"text-ranking", "sentence-similarity"},
+    "image segmentation": {"image-segmentation"},
+    "image to text": {"image-to-text"},
+    "audio to audio": {"audio-to-audio"},
+    "classification, tokens, question answering, fill-mask, zero-shot, objects, depth, documents, tables, …": {
+        "text-classification", "token-classification", "question-answering", "fill-mask", "zero-shot-classification",
+        "object-detection", "depth-estimation", "document-question-answering", "table-question-answering",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_the_table_of_providers_names_those_that_have_the_task(row: str) -> None:
+    (cell,) = re.findall(rf"^\| {re.escape(row)} \| (.*) \|$", README, re.MULTILINE)
+    known = {name: provider for name in providers.names() if (provider := providers.find(name)) is not None}
+    having = {name for name, provider in known.items() if name != "sandbox" and provider.tasks() & ROWS[row]}
+    assert {word.strip(",;") for word in cell.split()} & set(known) == having

@@ -90,6 +90,9 @@ class Parts:
             scrubber=scrubber,
             spending=lasting.spending,
             keeper=Keeper(settings.cache),
+            off=lambda model: [
+                name for name, each in loaded.off.items() if model in loaded.tables.get(each.provider, {})
+            ],
             passthrough=Passthrough(self.upstreams, scrubber, settings.server.max_body),
         )
         self.cors = Cors(settings.server.cors) if settings.server.cors else None

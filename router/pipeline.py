@@ -8,6 +8,7 @@ import asyncio
 import os
 import random
 import re
+from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
@@ -54,6 +55,7 @@ class Pipeline:
         passthrough: Passthrough,
         spending: Spending,
         keeper: Keeper,
+        off: Callable[[str], list[str]],
     ) -> None:
         self.table = table
         self._keyring = keyring
@@ -66,6 +68,7 @@ class Pipeline:
         self.passthrough = passthrough
         self._spending = spending
         self._keeper = keeper
+        self._off = off  # upstreams that are switched off and have a model by their tables
         self._dice = random.Random()  # noqa: S311 - weights, not secrets
         self._prefix = os.urandom(6).hex()
         self._counter = 0
@@ -169,6 +172,10 @@ class Pipeline:
     def _find(self, call: Call) -> Found:
         """The model's route seen from this call; 404 where nobody knows it or this caller may not have it."""
         found = self.table.find(call.model, call.endpoint.task, call.endpoint.dialect.name)
+        if found is None and call.identity.allows(call.model) and (off := self._off(call.model)[:_NAMED]):
+            said = f"Model {call.model} does not exist here: {', '.join(off)} would have it and is switched off"
+            told = tuple({"deployment": each, "reason": "its upstream is switched off"} for each in off)
+            raise Refused(Fault(404, "model_not_found", said, "model", attempts=told))
         if found is None or not self._allows(call.identity, found.plan.route):
             raise not_found(f"Model {call.model} does not exist", "model", "model_not_found")
         if not found.plan.attempts:

@@ -107,3 +107,13 @@ def test_calls_go_where_the_queue_is_short(client: httpx2.Client, places: tuple[
             break
         time.sleep(0.05)
     assert answer.headers["x-router-upstream"] == "hosted"
+
+
+def test_a_model_that_only_a_switched_off_upstream_has_is_said_to_be_there(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    config = 'upstreams: {fal-ai: {provider: fal-ai, keys: [""]}, sandbox: {provider: sandbox}}'
+    with serving(config, tmp_path_factory.mktemp("off")) as running:
+        answer = httpx2.post(f"{running.base}/models/black-forest-labs/FLUX.1-schnell", json={"inputs": "x"})
+    assert answer.status_code == 404 and "fal-ai would have it and is switched off" in answer.json()["error"]
+    assert answer.json()["attempts"] == [{"deployment": "fal-ai", "reason": "its upstream is switched off"}]

@@ -25,6 +25,10 @@ _boundary = re.compile(
 )
 _name = re.compile(rb'content-disposition:[^\r\n]*?[;\s]name="?([^";\r\n]+)"?', re.IGNORECASE)
 
+# Behind the model's value: a head of a part that names it again, by the line ends that lenient readers take too.
+_named_model = re.compile(rb'[;\s]name\s*=\s*"?\\?m\\?o\\?d\\?e\\?l\\?"?(?=[;\s\r\n]|$)', re.IGNORECASE)
+_blank = re.compile(rb"\r?\n\r?\n")
+
 Receive = Callable[[], Awaitable[bytes]]
 """The next bytes of the caller's body, empty at its end. Raises EOFError when the caller went away."""
 
@@ -43,6 +47,7 @@ class Upload:
         "_limit",
         "_receive",
         "_seen",
+        "_unread",
         "boundary",
         "length",
         "model",
@@ -57,6 +62,7 @@ class Upload:
         self._after = b""  # what was read beyond the model's value
         self._seen = 0
         self._held: bytes | None = None  # what stood behind the model's value, once somebody needed all of it
+        self._unread: bytes | None = None  # behind the model: a head of a part that is not all here yet
         self.boundary = boundary
         self.length = length
         self.model = ""
@@ -101,7 +107,25 @@ class Upload:
         self._seen += len(piece)
         if self._seen > self._limit:
             raise too_large(self._limit, "file")
+        if self._unread is not None:
+            self._look(piece)
         return piece
+
+    def _look(self, piece: bytes) -> None:
+        """The model that was looked at is the one that goes up: no later part may say another."""
+        assert self._unread is not None
+        window, delimiter = self._unread + piece, b"--" + self.boundary
+        position = window.find(delimiter)
+        while position >= 0:
+            begins = position + len(delimiter)
+            ends = _blank.search(window, begins, begins + PART_HEAD)
+            if _named_model.search(window, begins, ends.start() if ends else begins + PART_HEAD):
+                raise bad_request("The field 'model' stands in the form twice.", "model", "duplicate_field")
+            if ends is None and len(window) - begins < PART_HEAD:
+                self._unread = window[position:]
+                return
+            position = window.find(delimiter, begins)
+        self._unread = window[-len(delimiter) :]
 
     async def find_model(self) -> None:
         """Read until the model's value is known. Raises Refused."""
@@ -137,6 +161,8 @@ class Upload:
         except UnicodeDecodeError:
             raise bad_request("The field 'model' must be text.", "model", "invalid_type") from None
         self._after = window[end:]
+        self._unread = b""
+        self._look(self._after)
 
     async def _skip_to(self, window: bytes, delimiter: bytes, first: bool) -> bytes:
         """Move on to the next delimiter; what lies before it is kept for sending."""

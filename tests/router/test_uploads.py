@@ -57,6 +57,39 @@ def test_a_body_without_a_model_is_refused(body: bytes) -> None:
     assert refused.value.fault.status == 400
 
 
+OTHER = b"--B\r\nContent-Disposition: form-data; %b\r\n\r\nother\r\n"
+
+
+@given(
+    st.sampled_from(
+        [b'name="model"', b"name=model", b'filename="x"; name="model"', b'NAME="model"', b'name="mo\\del"',
+         b'name = "model"', b'name="file"; filename="a"; name="model"', b'name="a"\r\nX: y; name="model"']
+    ),
+    st.lists(st.integers(0, 20_000), max_size=8),
+    st.booleans(),
+)  # fmt: skip
+@settings(max_examples=120, deadline=None)
+def test_no_second_model_follows_the_one_that_was_looked_at(name: bytes, cuts: list[int], far: bool) -> None:
+    body = MODEL_FIRST + (FILE_PART if far else b"") + OTHER % name + END
+    for sent in (
+        body,
+        body.replace(
+            b"\r\n--B\r\nContent-Disposition: form-data; " + name, b"\n--B\nContent-Disposition: form-data; " + name
+        ),
+    ):
+        with pytest.raises(Refused) as refused:
+            asyncio.run(through(upload_of(sent, cuts, len(sent)), "new"))
+        assert refused.value.fault.code == "duplicate_field"
+
+
+@pytest.mark.parametrize(
+    "name", [b'name="models"', b'name="file"; filename="model"', b'name="a_model"', b'name="mode"']
+)
+def test_what_is_only_called_nearly_so_passes(name: bytes) -> None:
+    body = MODEL_FIRST + OTHER % name + FILE_PART + END
+    assert asyncio.run(through(upload_of(body, [], len(body)), "new")) == body.replace(b"old/id", b"new")
+
+
 def test_a_body_beyond_the_limit_is_refused_on_the_way() -> None:
     with pytest.raises(Refused) as refused:
         asyncio.run(through(upload_of(ORDERS[0], [200], limit=500), "new"))

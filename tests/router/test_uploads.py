@@ -71,12 +71,9 @@ OTHER = b"--B\r\nContent-Disposition: form-data; %b\r\n\r\nother\r\n"
 @settings(max_examples=120, deadline=None)
 def test_no_second_model_follows_the_one_that_was_looked_at(name: bytes, cuts: list[int], far: bool) -> None:
     body = MODEL_FIRST + (FILE_PART if far else b"") + OTHER % name + END
-    for sent in (
-        body,
-        body.replace(
-            b"\r\n--B\r\nContent-Disposition: form-data; " + name, b"\n--B\nContent-Disposition: form-data; " + name
-        ),
-    ):
+    head = b"--B%bContent-Disposition: form-data; " + name
+    lenient = body.replace(b"\r\n" + head % b"\r\n", b"\n" + head % b"\n") if far else body
+    for sent in (body, lenient):
         with pytest.raises(Refused) as refused:
             asyncio.run(through(upload_of(sent, cuts, len(sent)), "new"))
         assert refused.value.fault.code == "duplicate_field"

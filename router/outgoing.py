@@ -64,6 +64,9 @@ class Upstream:
         self.budget = Budget(budget, monotonic())
         self._heads: dict[tuple[str, str, str], bytes] = {}
 
+        # A hosted provider's API is for its customers; a server of one's own has paths that delete and load.
+        hosted = provider.base_url is not None and not (provider.name == "openai" and settings.base_url)
+        self.passes_through = hosted if settings.pass_through is None else settings.pass_through
         self.refuses_urls = (
             settings.url_inputs == "refuse" and provider.name != "sandbox" and self.origin.scheme == "http"
         )  # a server of one's own, which would fetch what a caller names from inside the network

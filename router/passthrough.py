@@ -53,9 +53,10 @@ class Passthrough:
         self._scrubber = scrubber
         self._max_body = max_body
         self._named: dict[str, Upstream] = {}
-        for each in upstreams.values():
+        open_ones = {name: each for name, each in upstreams.items() if each.passes_through}
+        for each in open_ones.values():
             self._named.setdefault(each.provider.name, each)
-        self._named |= upstreams
+        self._named |= open_ones
         for reserved in RESERVED:
             self._named.pop(reserved, None)
 

@@ -44,3 +44,4 @@ class UpstreamSettings(Settings):
     tls: Tls = Tls()
     url_inputs: Literal["refuse", "pass"] = "refuse"  # http(s) URLs inside bodies, for local backends
     fetch_from: list[str] = Field(default_factory=list)  # origins or networks that its answers may be fetched from
+    pass_through: bool | None = None  # its whole API at /{name}/…; None: a hosted provider's, not one's own server's

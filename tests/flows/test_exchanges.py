@@ -88,7 +88,8 @@ rest: {{after: 1000 failures/1s}}
 upstreams:
   fal-ai: {{{where}, keys: [fal-canary-one-0000000, fal-canary-two-0000000],
             fetch_from: ["http://127.0.0.1:{fal.port}"]}}
-  strict: {{{where}, keys: [fal-canary-three-000000]}}
+  strict: {{{where}, keys: [fal-canary-three-000000], pass_through: false}}
+  mine: {{provider: openai, base_url: "http://127.0.0.1:{fal.port}/v1"}}
 models:
   quick: {{task: text-to-image, deployments: [{{upstream: fal-ai, provider_id: fal-ai/quick}}]}}
   film: {{task: text-to-video, deployments: [{{upstream: fal-ai, provider_id: fal-ai/slow}}]}}
@@ -237,6 +238,13 @@ def test_a_provider_s_own_api_passes_through_with_the_key_exchanged(
     assert (record["upstream"], record["billing"], record["tenant"]) == ("fal-ai", "routed", "alice")
     assert client.get("/fal-ai/%2e%2e/admin/requests").status_code == 404
     assert httpx2.get(running.base + "/fal-ai/fal-ai/slow/requests/r1/status").status_code == 401
+
+
+@pytest.mark.parametrize("name", ["strict", "mine", "openai"])
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_a_server_of_ones_own_is_no_api_for_callers(name: str, method: str, client: httpx2.Client, fal: Fal) -> None:
+    assert client.request(method, f"/{name}/fal-ai/slow").status_code in (404, 405)
+    assert fal.seen == []
 
 
 def test_two_hundred_jobs_at_once_leave_nothing_behind(running: Running, client: httpx2.Client, fal: Fal) -> None:

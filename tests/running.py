@@ -33,6 +33,24 @@ class Running:
             time.sleep(0.05)
         raise AssertionError(f"{len(lines)} records, not {wanted}")
 
+    def record(self, request_id: str) -> dict[str, object]:
+        """The record of one request, once it is written."""
+        for _ in range(200):
+            for each in self.records(0):
+                if each["id"] == request_id:
+                    return each
+            time.sleep(0.05)
+        raise AssertionError(f"no record of {request_id}")
+
+    def written(self) -> int:
+        """How many records there are, with those of every request that has ended by now."""
+        mark = f"mark-{time.monotonic_ns()}"
+        httpx2.post(
+            self.base + "/v1/embeddings", json={"model": "no/such", "input": ""}, headers={"x-request-id": mark}
+        )
+        self.record(mark)
+        return len(self.records(0))
+
 
 def server_of(running: Running) -> int:
     """Its process, for those who look at what it holds."""

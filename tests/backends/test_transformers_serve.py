@@ -260,18 +260,9 @@ def test_a_caller_who_leaves_a_stream_stops_the_work_in_the_server(
         time.sleep(0.3)
         busy = worked() - seen > 0.05
     assert worked() - before < 2  # seconds, of about nine
-    assert recorded(running, "leaves-early")["outcome"] == "client_gone"
+    assert running.record("leaves-early")["outcome"] == "client_gone"
     again = clients[1].chat.completions.create(model=MODEL, messages=SAY, **GREEDY)
     assert again.choices[0].message.content == direct
-
-
-def recorded(running: Running, request_id: str) -> dict[str, object]:
-    for _ in range(100):
-        for each in running.records(0):
-            if each["id"] == request_id:
-                return each
-        time.sleep(0.05)
-    raise AssertionError(f"no record of {request_id}")
 
 
 def test_a_server_may_start_after_the_router_and_come_back_after_its_death(

@@ -110,15 +110,6 @@ def client(running: Running, fal: Fal) -> Iterator[httpx2.Client]:
         yield client
 
 
-def record_of(running: Running, request_id: str) -> dict[str, object]:
-    for _ in range(100):
-        for each in running.records(0):
-            if each["id"] == request_id:
-                return each
-        time.sleep(0.05)
-    raise AssertionError("it was not recorded")
-
-
 def sound() -> bytes:
     made = io.BytesIO()
     with wave.open(made, "wb") as written:
@@ -234,7 +225,7 @@ def test_a_provider_s_own_api_passes_through_with_the_key_exchanged(
     state = client.get("/fal-ai/fal-ai/slow/requests/r1/status?_subdomain=queue")
     assert state.json() == {"status": "COMPLETED"}
     assert all(b"authorization: Key fal-canary-" in head and KEY.encode() not in head for head, _ in fal.seen)
-    record = record_of(running, state.headers["x-request-id"])
+    record = running.record(state.headers["x-request-id"])
     assert (record["upstream"], record["billing"], record["tenant"]) == ("fal-ai", "routed", "alice")
     assert client.get("/fal-ai/%2e%2e/admin/requests").status_code == 404
     assert httpx2.get(running.base + "/fal-ai/fal-ai/slow/requests/r1/status").status_code == 401

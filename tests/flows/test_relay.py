@@ -229,7 +229,7 @@ def test_without_a_right_key_there_is_one_answer(running: Running, headers: dict
 
 
 def test_a_caller_who_leaves_takes_the_upstream_connection_along(running: Running, upstreams: Pair, ask: Ask) -> None:
-    before = len(running.records(0))
+    before = running.written()
     endless = chunked([EVENTS[: EVENTS.index(b"\n\n") + 2]])[:2]
     upstreams[0].answer = lambda model, head: endless
     body = json.dumps({"model": "m", "stream": True, **SAY}).encode()

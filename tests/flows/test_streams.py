@@ -180,7 +180,7 @@ def test_usage_that_comes_with_every_event_is_counted_once(
     """vLLM's `continuous_usage_stats`."""
     counted = [{**each, "usage": {"prompt_tokens": 3, "completion_tokens": n}} for n, each in enumerate(OPENAI[:-1])]
     upstream.answer = lambda model, head: chunked([sse(counted)])
-    before = len(running.records(0))
+    before = running.written()
     assert stream("/v1/chat/completions", CHAT) == sse(counted)
     record = running.records(before + 1)[-1]
     assert (record["input_tokens"], record["output_tokens"]) == (3, len(counted) - 1)

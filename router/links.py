@@ -13,9 +13,9 @@ from providers.dialects import hf_tasks
 from providers.spec import Ask, Fields, Link
 from router.call import Call
 
-_TALK: Final = ("messages", "input", "inputs", "prompt", "query", "documents")
-_FILES: Final = ("inputs", "image", "images", "audio", "video", "mask", "parameters")
-_HINT: Final = re.compile(rb"url|://|\\u|\\/").search  # a name or a slash may be written in escapes
+_TALK: Final = frozenset({"messages", "input", "inputs", "prompt", "query", "documents"})
+_FILES: Final = frozenset({"inputs", "image", "images", "audio", "video", "mask", "parameters"})
+_BOTH: Final = _TALK | _FILES
 _URL: Final = re.compile(r"\s*(?:https?|ftp|file)://", re.IGNORECASE).match
 _SHOWN: Final = re.compile(r"!\[\]\(\s*https?://", re.IGNORECASE).search
 
@@ -28,15 +28,20 @@ def in_call(call: Call, provider: str) -> str | None:
 
 def in_fields(fields: Fields, provider: str, files: bool) -> str | None:
     """`files`: a whole text that is a URL stands for the file there."""
-    names = (*_TALK, *_FILES) if files else _TALK
+    names = _BOTH if files else _TALK
     for name, value in fields.items():
-        if (name in names or name.endswith("url")) and _HINT(bytes(value) + name.encode()):
+        if name.endswith("url") or (name in names and _hints(bytes(value))):
             loads = files and name in _FILES
             for path, text in _texts(spec.read_value(fields, name), name):
                 called = path.rpartition(".")[2].partition("[")[0].endswith("url") and not _is_data(text)
                 if called or (loads and _URL(text)) or (provider == "tgi" and _SHOWN(text)):
                     return path
     return None
+
+
+def _hints(value: bytes) -> bool:
+    """Whether it is worth reading: a name or a slash may be written in escapes."""
+    return b"url" in value or b"://" in value or b"\\u" in value or b"\\/" in value
 
 
 def in_ask(ask: Ask) -> bool:

@@ -23,6 +23,8 @@ _SHOWN: Final = re.compile(r"!\[\]\(\s*https?://", re.IGNORECASE).search
 def in_call(call: Call, provider: str) -> str | None:
     """The field of a relayed body that names something to be fetched, where there is one."""
     files = call.endpoint.dialect.name == "huggingface" and call.endpoint.task in hf_tasks.LOADS
+    if not files and provider != "tgi" and b"url" not in call.body and b"\\u" not in call.body:
+        return None  # only a field that is called so names one here
     return in_fields(call.fields, provider, files)
 
 

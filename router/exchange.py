@@ -40,7 +40,6 @@ _ID: Final = re.compile(  # of a model, as a path may carry it; Replicate's name
     r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(?:/[A-Za-z0-9][A-Za-z0-9._-]{0,95}){0,7}(?::[A-Za-z0-9._-]{1,96})?"
 ).fullmatch
 _NOTHING: Final = Reply(0, {}, b"")
-_NO_ASK: Final = Ask("", None)
 _UNUSABLE: Final = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 _PASSING: Final = frozenset({Kind.BUSY, Kind.BROKEN, Kind.SLOW, Kind.UNSENT})
 
@@ -64,15 +63,15 @@ class Exchange:
         ask, want = crossing.read(call, form)
         if upstream.refuses_urls and links.in_ask(ask):
             raise Unreadable("inputs", "'inputs' is a URL, which this server may not fetch; send the data.", 400)
-        played = _Played(self._fetcher, call, candidate, upstream, key, deadline)
+        played = _Played(self._fetcher, call, candidate, upstream, key, deadline, ask)
         play = crossing.play_of(candidate, ask)
-        played.ask = ask
         try:
             ended = await played.run(play)
             if isinstance(ended, Failure):
                 return ended
             return await played.answer(ended, want)
         except Failed as failed:
+            played.undo = None  # it has ended, by its own word
             if played.looked and failed.status not in (400, 422):
                 return msgspec.structs.replace(played.lost("job_lost"), message=failed.message)
             code = failed.code or ("content_policy_violation" if failed.status == 400 else "")
@@ -80,16 +79,12 @@ class Exchange:
             return Failure(candidate, outcome, "", failed.message)
         except _UNUSABLE:
             return played.lost("bad_response")
-        except BaseException:
-            self._undo(played)
-            raise
         finally:
             play.close()
-            if played.late:
-                self._undo(played)
+            self._undo(played)
 
     def _undo(self, played: "_Played") -> None:
-        """Cancel what was begun upstream, beside the request, which has ended."""
+        """Cancel what was begun upstream and nobody waits for any more, beside the request, which has ended."""
         undo = played.undo
         if undo is not None:
             played.undo = None
@@ -105,8 +100,16 @@ class _Played:
     """One play at one upstream."""
 
     def __init__(
-        self, fetcher: Fetcher, call: Call, candidate: Candidate, upstream: Upstream, key: Key, deadline: float
+        self,
+        fetcher: Fetcher,
+        call: Call,
+        candidate: Candidate,
+        upstream: Upstream,
+        key: Key,
+        deadline: float,
+        ask: Ask,
     ) -> None:
+        self.ask = ask
         self._fetcher = fetcher
         self._call = call
         self._candidate = candidate
@@ -116,9 +119,7 @@ class _Played:
         self.began = monotonic()
         self.begun = False  # a Send was answered: there may be a job
         self.looked = False  # and what came of it was asked after
-        self.ask: Ask = _NO_ASK
-        self.undo: Send | None = None
-        self.late = False
+        self.undo: Send | None = None  # what cancels the job, while there is one
         self._last: Answer | None = None
 
     async def run(self, play: Play) -> Result | Failure:
@@ -129,7 +130,6 @@ class _Played:
                     self.undo = step.undo or self.undo
                     left = self._deadline - monotonic()
                     if left <= step.seconds:
-                        self.late = True
                         return self.lost("timeout")
                     await asyncio.sleep(step.seconds)
                     step = play.send(_NOTHING)
@@ -154,7 +154,6 @@ class _Played:
             pause = got.outcome.hint or min(8.0, 0.5 * 2**times)
             passing = retry.kind_of(got.outcome) in _PASSING
             if not passing or times == AGAIN or monotonic() + pause >= self._deadline:
-                self.late = passing
                 return self._after(got)
             await asyncio.sleep(pause)
         raise AssertionError("the last round returns")
@@ -297,7 +296,7 @@ def _is_page(mime: str) -> bool:
 
 
 def _whole() -> Answer:
-    """An answer that came in no one piece: of what a play said without asking anybody."""
+    """What stands for an upstream's answer where a play asked nobody."""
     answer = Answer(_Nowhere(), asyncio.get_running_loop(), NEVER, NEVER)
     answer.status, answer.complete = 200, True
     return answer

@@ -19,7 +19,7 @@ from router.errors import Refused, unauthorized
 from router.exchange import Exchange
 from router.failures import Failure
 from router.health import Resting, Speeds
-from router.keys import Lent
+from router.keypool import Lent
 from router.load import Load
 from router.outgoing import Upstream
 from router.record import Record, Try

@@ -20,7 +20,7 @@ from router import crossing, failures, links, retry, usage
 from router.call import Call
 from router.errors import not_found
 from router.failures import Failure
-from router.keys import Lent
+from router.keypool import Lent
 from router.outgoing import Upstream
 from router.retry import Kind, Outcome
 from router.routing import Candidate

@@ -17,7 +17,7 @@ from providers.spec import Provider, Send
 from router.call import Call
 from router.errors import not_found
 from router.health import Budget
-from router.keys import KeyPool, Lent
+from router.keypool import KeyPool, Lent
 from router.routing import Candidate
 from router.secrets import Secret
 from router.upstream.dial import Dialer, Origin, context, proxy_of

@@ -16,7 +16,8 @@ from router.cors import Cors
 from router.exchange import Exchange
 from router.health import Resting, Speeds
 from router.keeping import Keeper
-from router.keys import KeyPool, Keyring
+from router.keypool import KeyPool
+from router.keys import Keyring
 from router.limits import Running
 from router.live import Live
 from router.load import Load

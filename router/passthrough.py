@@ -17,7 +17,8 @@ from providers.spec import Fault, Send
 from router import envelope, failures, links, naming, relay, usage
 from router.caller import Caller
 from router.errors import Refused, bad_request, not_found, too_large, unauthorized
-from router.keys import Identity, Lent
+from router.keypool import Lent
+from router.keys import Identity
 from router.outgoing import Upstream
 from router.routing import Table
 from router.secrets import Scrubber, Secret

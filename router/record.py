@@ -30,7 +30,9 @@ class Splice(msgspec.Struct, frozen=True, gc=False):
 
 
 class Record(msgspec.Struct, gc=False):
-    """Times in seconds; `model` is the route's name, or `other` where it has none in the configuration."""
+    """Times in seconds; `model` is the route's name, or `other` where it has none in the configuration. Money in whole
+    nano-USD, None where nobody knows the price: `cost` is the provider's, `charge` the tenant's.
+    """
 
     id: str
     time: float = 0.0  # Unix, at the end
@@ -58,3 +60,12 @@ class Record(msgspec.Struct, gc=False):
     tries: list[Try] = []
     splices: list[Splice] = []
     cache: Cached = ""
+    entry: str = ""  # its name in the ledger: ours, whatever id the caller gave it
+    virtual_key: str = ""
+    reasoning_tokens: int = 0
+    images: int = 0
+    media_seconds: float = 0.0  # of sound or film, made or read
+    characters: int = 0
+    estimated: bool = False  # its usage was counted here, for want of the upstream's word
+    cost: int | None = None
+    charge: int | None = None

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from router.errors import Refused
 from router.health import Resting
-from router.keys import ANONYMOUS, AuthSettings, Headers, KeyPool, Keyring, PlanSettings, VirtualKey
+from router.keypool import KeyPool
+from router.keys import ANONYMOUS, AuthSettings, Headers, Keyring, PlanSettings, VirtualKey
 from router.secrets import Secret
 
 ALICE = "hf_alicealicealicealice"

@@ -9,7 +9,7 @@ import pytest
 import providers
 from router import live
 from router.health import Resting
-from router.keys import KeyPool
+from router.keypool import KeyPool
 from router.outgoing import Upstream
 from router.upstream.settings import UpstreamSettings
 

@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from router.exposition import exposition
 from router.keys import Keyring
-from router.metrics import exposition
 from router.recorder import Recorder
 from router.siblings import Siblings
 

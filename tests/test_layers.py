@@ -32,7 +32,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("router.catalog_view", "router.hub_view"),
     ("router.served", "router.coldstart"),
     ("router.limits", "router.naming", "router.cors", "router.cache", "router.metrics"),
-    ("router.recorder",),
+    ("router.recorder", "router.exposition"),
     ("router.stores",),
     ("router.ledger",),
     ("router.sandbox", "router.backend"),
@@ -58,7 +58,7 @@ OWNERS = {
     "httptools": ("router.upstream", "router.server", "router.sandbox"),  # the three that speak HTTP on a socket
     "uvicorn": ("router.server", "router.backend"),
     "uvloop": ("router.server", "router.cli", "router.bench"),
-    "prometheus_client": ("router.metrics",),
+    "prometheus_client": ("router.exposition",),
     "cachetools": ("router.keys", "router.cache"),
     "yaml": ("router.config",),
     "redis": ("router.stores",),

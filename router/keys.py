@@ -1,195 +1,194 @@
-"""Keys: the virtual ones that we gave out and know callers by.
+"""Headers → who calls: by the virtual keys of the file and of a store, without waiting for anybody.
 
-Virtual keys are compared by the SHA-256 of the whole value, looked up in a dict: they are long and random, so neither a
-salt nor a slow hash would add anything, and nothing is ever compared by prefix. Whatever is wrong with a credential,
-the answer is the same 401 (FAULTS §3.1 A11). This file refuses to say who may listen where: that is the
-configuration's.
+Keys are looked up in a dict by the SHA-256 of the whole value, and nothing is ever compared by prefix. Whatever is
+wrong with a credential, the answer is the same 401 (FAULTS §3.1 A11). Where somebody else must be asked (the Hub, the
+signer of a token) the answer is a `Question`, which router/doorman.py answers.
+
+All that is known stands in one `_Known`, replaced whole when the store's keys change, with the memory of credentials
+seen before in it: what was found in an old one cannot be remembered in a new one. This file refuses to say who may
+listen where: that is the configuration's.
 """
 
-import fnmatch
-import hashlib
 import hmac
 import re
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Annotated, Final, Literal, Self
+from typing import Final, Literal
 
 from cachetools import LRUCache
-from pydantic import AfterValidator, Field, model_validator
 
 from providers.spec import Fault
 from router.errors import Refused, bad_request, unauthorized
+from router.identity import ANONYMOUS, Identity, Licence, Rights
+from router.plans import AuthSettings, KeyRow, PlanSettings, Snapshot, VirtualKey, digest_of, key_of
 from router.secrets import Secret
-from router.settings import Duration, Money, Rate, Settings
 
-ANONYMOUS: Final = "anonymous"
-SHORTEST_KEY: Final = 20
+__all__ = [
+    "ANONYMOUS",
+    "AuthSettings",
+    "Headers",
+    "Identity",
+    "Keyring",
+    "PlanSettings",
+    "Question",
+    "Rights",
+    "VirtualKey",
+]
+
 LONGEST_CREDENTIAL: Final = 4096  # providers' JSON web tokens run to a few kilobytes
 KEPT: Final = 4096  # credentials whose owner is remembered
+RETRY: Final = 2.0  # seconds after which to ask again for what a store that is away would know
 
 Headers = list[tuple[bytes, bytes]]
-_NO_KEYS: Final[Mapping[str, Secret]] = MappingProxyType({})
 
 
-def _long_enough(secret: Secret) -> Secret:
-    if secret and len(secret.reveal()) < SHORTEST_KEY:
-        raise ValueError(f"has fewer than {SHORTEST_KEY} characters; `inference-router keys create` makes one")
-    return secret
+@dataclass(slots=True, eq=False)
+class _Known:
+    """`whole`: nothing is missing that a store has. `gone`: digests of revoked keys. `rows`: what was made of each."""
+
+    by_digest: dict[bytes, Identity]
+    open: bool
+    whole: bool = True
+    generation: int = -1
+    gone: frozenset[bytes] = frozenset()
+    rows: dict[KeyRow, Identity] = field(default_factory=dict)
+    # By the whole raw header value: a hash and three slices less for each request of a caller seen before.
+    seen: LRUCache[bytes | None, Identity] = field(default_factory=lambda: LRUCache(KEPT))
 
 
-OwnKey = Annotated[Secret, AfterValidator(_long_enough)]
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """A bearer that somebody else knows, or nobody. It belongs to what was known when it came."""
 
-
-class AuthSettings(Settings):
-    """Who is let in."""
-
-    mode: Literal["open", "keys"] = "keys"  # open: also callers without a key
-    admin_key: OwnKey = Secret("")  # opens /metrics and /admin to callers who are not on loopback
-    user_keys: bool = False  # a bearer that is no virtual key is the caller's own provider key
-    ttl: Duration = 600.0  # how long an answer of the Hub about a token is believed
-
-
-class PlanSettings(Settings):
-    """What a tenant may do. Patterns are of model ids: `*` any text, `?` one character, upper or lower case alike."""
-
-    requests: Rate | None = None
-    tokens: Rate | None = None
-    concurrency: int | None = Field(default=None, ge=1)
-    budget: Money | None = None
-    models: list[str] = Field(default=["*"])
-    not_models: list[str] = Field(default=[])  # wins over `models`
-
-
-class VirtualKey(Settings):
-    """A tenant and the key that it is known by: the key itself, or its SHA-256. An empty `key` switches it off."""
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.@-]{0,63}$")]
-    key: OwnKey = Secret("")
-    key_sha256: Annotated[str, Field(pattern=r"^([0-9a-fA-F]{64})?$")] = ""
-    plan: str = ""  # empty: everything
-    user_keys: dict[str, Secret] = Field(default={})  # upstream or provider → this tenant's own key for it
-    orgs: list[Annotated[str, Field(pattern=r"^[\w.-]{1,96}$")]] = Field(default=[])  # that it may have billed instead
-
-    @model_validator(mode="after")
-    def _one_of_them(self) -> Self:
-        if not {"key", "key_sha256"} & self.model_fields_set:
-            raise ValueError("has neither key nor key_sha256")
-        if self.key and self.key_sha256:
-            raise ValueError("has both key and key_sha256; one is enough")
-        return self
-
-    @property
-    def digest(self) -> bytes | None:
-        """SHA-256 of the key; None where the entry is off."""
-        if self.key_sha256:
-            return bytes.fromhex(self.key_sha256)
-        return hashlib.sha256(self.key.reveal().encode()).digest() if self.key else None
-
-
-class Rights:
-    """A plan's models, as one look at an id: the resolved one, so that an alias or a suffix opens nothing."""
-
-    __slots__ = ("_allowed", "_denied", "all")
-
-    def __init__(self, models: Iterable[str] = ("*",), not_models: Iterable[str] = ()) -> None:
-        models = tuple(models)
-        self._allowed = None if "*" in models else _any_of(models)
-        not_models = tuple(not_models)
-        self._denied = _any_of(not_models)
-        self.all = self._allowed is None and not not_models
-
-    def allows(self, model: str) -> bool:
-        if self.all:
-            return True
-        folded = model.casefold()
-        if self._denied.match(folded):
-            return False
-        return self._allowed is None or self._allowed.match(folded) is not None
-
-
-def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:
-    """One expression for all; of no patterns, the one that matches nothing."""
-    return re.compile("|".join(fnmatch.translate(each.casefold()) for each in patterns) or r"(?!)")
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who calls, and what they brought. A `user_key` may go only to a place that the call itself names."""
-
-    tenant: str
-    rights: Rights = field(default_factory=Rights)
-    plan: str = ""
-    user_key: Secret | None = None
-    stored_keys: Mapping[str, Secret] = field(default_factory=lambda: _NO_KEYS)  # upstream or provider → own key
-    concurrency: int | None = None  # requests that may run at once
-    orgs: frozenset[str] = frozenset()
-
-    def billed(self, asked: bytes) -> str:
-        """Who is billed where `X-HF-Bill-To` names somebody. Raises Refused where that is not this one's to say."""
-        org = asked.decode("latin-1")
-        if org not in self.orgs and not (self.tenant == ANONYMOUS and self.user_key is None and _ORG(org)):
-            message = f"'{self.tenant}' may not have '{org[:96]}' billed."
-            raise Refused(Fault(403, "bill_to_forbidden", message, "X-HF-Bill-To"))
-        return org
-
-    def allows(self, model: str) -> bool:
-        return self.rights.allows(model)
+    kind: Literal["hub", "jwt"]
+    raw: bytes = field(repr=False)
+    credential: bytes = field(repr=False)
+    digest: bytes
+    known: _Known = field(repr=False)
 
 
 class Keyring:
-    """Headers → Identity, or the 401. Default deny; a ring without any key is open, which loopback alone may have."""
+    """Default deny; a ring without any key is open, which loopback alone may have.
+
+    `stored`: a store has keys that must be known before a bearer is called unknown; `adopt` brings them, from any
+    thread. `loopback`: only this machine can reach us.
+    """
 
     def __init__(
-        self, auth: AuthSettings, plans: Mapping[str, PlanSettings], virtual_keys: Iterable[VirtualKey]
+        self,
+        auth: AuthSettings,
+        plans: Mapping[str, PlanSettings],
+        virtual_keys: Iterable[VirtualKey],
+        *,
+        stored: bool = False,
+        loopback: bool = True,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        rights = {name: Rights(plan.models, plan.not_models) for name, plan in plans.items()}
-        self._known: dict[bytes, Identity] = {}
-        for each in virtual_keys:
-            if (digest := each.digest) is not None:
-                stored = MappingProxyType({name: key for name, key in each.user_keys.items() if key})
-                bound = plans[each.plan].concurrency if each.plan in plans else None
-                right = rights.get(each.plan, Rights())
-                orgs = frozenset(each.orgs)
-                self._known[digest] = Identity(each.name, right, each.plan, None, stored, bound, orgs)
+        self.licence = Licence(plans)
+        self._clock = clock
+        by_digest = {each.digest: self.licence.of_key(each) for each in virtual_keys if each.digest is not None}
+        self._of_file: Mapping[bytes, Identity] = MappingProxyType(by_digest)
         self._anonymous = Identity(ANONYMOUS)
-        self._open = auth.mode == "open" or not self._known
+        self._always_open = auth.mode == "open"
+        self._may_be_open = auth.mode == "keys" and auth.jwt is None and loopback and not by_digest
         self._user_keys = auth.user_keys
-        self._admin = hashlib.sha256(auth.admin_key.reveal().encode()).digest() if auth.admin_key else None
-        # By the whole raw header value: a hash and three slices less for each request of a caller seen before.
-        self._seen: LRUCache[bytes | None, Identity] = LRUCache(KEPT)
+        self._hub = auth.mode == "hub"
+        self._jwt = auth.jwt is not None
+        self._admin = digest_of(auth.admin_key.reveal().encode()) if auth.admin_key else None
+        is_open = self._always_open or (self._may_be_open and not stored)
+        self._known = _Known(dict(by_digest), is_open, whole=not stored)
+
+    def adopt(self, snapshot: Snapshot) -> int:
+        """The store's keys, in place of those known before; how many of them make no sense to this version.
+
+        An older snapshot than the present one is passed over. A key of the file stays the file's.
+        """
+        before = self._known
+        if snapshot.generation <= before.generation:
+            return 0
+        rows, gone, bad = {}, set(), 0
+        for row in snapshot.rows:
+            try:
+                if row.revoked is None:
+                    rows[row] = before.rows.get(row) or self.licence.of_key(key_of(row))
+                else:
+                    gone.add(bytes.fromhex(row.digest))
+            except ValueError:
+                bad += 1
+        by_digest = {bytes.fromhex(row.digest): each for row, each in rows.items()} | dict(self._of_file)
+        is_open = self._always_open or (self._may_be_open and not snapshot.rows)
+        self._known = _Known(by_digest, is_open, True, snapshot.generation, frozenset(gone), rows)
+        return bad
 
     def tenants(self) -> list[str]:
-        """The names that records may carry."""
-        return [*dict.fromkeys(each.tenant for each in self._known.values()), ANONYMOUS]
+        """The names that records may carry as a label: those of the file."""
+        return [*dict.fromkeys(each.tenant for each in self._of_file.values()), ANONYMOUS]
 
-    def identify(self, headers: Headers, fields: Mapping[bytes, bytes] | None = None) -> Identity:
+    def recognise(self, headers: Headers, fields: Mapping[bytes, bytes] | None = None) -> Identity | Question:
         """`fields`: the same by name, where the caller of this has it."""
+        known = self._known
         if (
             fields is not None
             and len(fields) == len(headers)
             and b"x-api-key" not in fields
             and b"api-key" not in fields
         ):
-            seen = self._seen.get(fields.get(b"authorization"))
-            if seen is not None:
+            seen = known.seen.get(fields.get(b"authorization"))
+            if seen is not None and (seen.expires is None or seen.expires > self._clock()):
                 return seen
         raw, credential = _credential(headers)
         if raw is None:
-            if self._open:
+            if known.open:
                 return self._anonymous
             raise unauthorized()
-        seen = self._seen.get(raw)
-        if seen is not None:
+        seen = known.seen.get(raw)
+        if seen is not None and (seen.expires is None or seen.expires > self._clock()):
             return seen
-        if credential:
-            known = self._known.get(hashlib.sha256(credential).digest())
-            if known is not None:
-                self._seen[raw] = known
-                return known
-            if self._user_keys and _VISIBLE(credential):
-                return Identity(ANONYMOUS, user_key=Secret(credential.decode("ascii")))
-        if self._open:
+        if not credential:
+            return self._nobody(known)
+        return self._find(known, raw, credential)
+
+    def identify(self, headers: Headers, fields: Mapping[bytes, bytes] | None = None) -> Identity:
+        """The same for those who cannot wait: whom somebody else would have to be asked about is nobody."""
+        found = self.recognise(headers, fields)
+        return found if isinstance(found, Identity) else self.otherwise(found)
+
+    def _find(self, known: _Known, raw: bytes, credential: bytes) -> Identity | Question:
+        digest = digest_of(credential)
+        found = known.by_digest.get(digest)
+        if found is not None:
+            if found.expires is not None and found.expires <= self._clock():
+                raise unauthorized()
+            known.seen[raw] = found
+            return found
+        if digest in known.gone:
+            raise unauthorized()
+        if self._jwt and credential.count(b".") == 2:
+            return Question("jwt", raw, credential, digest, known)
+        if self._hub and _OF_THE_HUB(credential):
+            return Question("hub", raw, credential, digest, known)
+        return self._unknown(known, credential)
+
+    def otherwise(self, question: Question) -> Identity:
+        """Who it is where those who were asked do not know the bearer."""
+        return self._unknown(question.known, question.credential)
+
+    def remember(self, question: Question, identity: Identity) -> None:
+        """Until it expires. What was asked before the store's keys changed is remembered with what was known then."""
+        question.known.seen[question.raw] = identity
+
+    def _unknown(self, known: _Known, credential: bytes) -> Identity:
+        if not known.whole and (self._user_keys or not self._always_open):  # it may be ours: no 401, and to no provider
+            message = "The keys that callers have cannot be looked up now; ask again."
+            raise Refused(Fault(503, "keys_unavailable", message, retry_after=RETRY))
+        if self._user_keys and _VISIBLE(credential):
+            return Identity(ANONYMOUS, user_key=Secret(credential.decode("ascii")))
+        return self._nobody(known)
+
+    def _nobody(self, known: _Known) -> Identity:
+        if known.open:
             return self._anonymous
         raise unauthorized()
 
@@ -198,14 +197,14 @@ class Keyring:
         _, credential = _credential(headers)
         if self._admin is None or not credential:
             return False
-        return hmac.compare_digest(hashlib.sha256(credential).digest(), self._admin)
+        return hmac.compare_digest(digest_of(credential), self._admin)
 
 
-_ORG: Final = re.compile(r"[\w.-]{1,96}", re.ASCII).fullmatch
 _OTHERS: Final = frozenset({b"x-api-key", b"api-key"})
 _NAMES: Final = frozenset({b"authorization", *_OTHERS})
 _BEARER: Final = re.compile(rb"bearer +(\S+) *", re.IGNORECASE).fullmatch
 _VISIBLE: Final = re.compile(rb"[\x21-\x7e]+").fullmatch
+_OF_THE_HUB: Final = re.compile(rb"hf_[A-Za-z0-9_]{16,256}").fullmatch
 
 
 def _credential(headers: Headers) -> tuple[bytes | None, bytes]:

@@ -7,9 +7,11 @@ import msgspec
 
 from providers.dialects import huggingface
 from providers.spec import Fault, Unreadable
-from router import retry
+from router import headroom
+from router.bounds import Reached
 from router.call import Call
 from router.errors import Refused
+from router.keypool import Shut
 from router.record import Try
 from router.retry import Kind, Outcome
 from router.routing import Candidate, Plan
@@ -28,6 +30,17 @@ _SILENT: Final[dict[str, tuple[int, str, str]]] = {
 }
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what a hostile body comes to
 _CODE: Final = re.compile(r"[\w.:-]{1,64}").fullmatch  # anything else is no word to judge by, to log or to hand on
+_OURS: Final = {  # nobody was asked: it is this server that held back
+    "keys_resting": "All keys for the upstream of '{}' wait for their limits.",
+    "limit_reached": "The limit that is set for the upstream of '{}' is reached.",
+}
+_SAYING: Final = (400, 403)
+_OF_THE_KEY: Final = (  # how a message begins → what it is about; what stands further in may be the caller's own words
+    ("Your credit balance is too low", "credit_balance_too_low"),  # Anthropic, a 400
+    ("User is locked. Reason: Exhausted balance", "exhausted_balance"),  # fal, a 403
+    ("API key not valid", "invalid_api_key"),  # Google, a 400
+    ("Incorrect API key provided", "invalid_api_key"),  # xAI, a 400
+)
 ERROR_LIMIT: Final = 1024 * 1024  # bytes of an error's body
 _LONGEST_PLAIN: Final = 2000
 _BAD: Final = (502, "upstream_bad_response", "gave an answer that could not be used")
@@ -81,11 +94,13 @@ def of_answer(candidate: Candidate, status: int, headers: Headers, body: bytes, 
         return Failure(candidate, Outcome(502, seconds, "redirect"))
     code, message, param, estimated = _read(body)
     code = code if _CODE(code) else ""
+    if status in _SAYING and (said := next((each for words, each in _OF_THE_KEY if message.startswith(words)), "")):
+        code = said
     if code == "" and status == 400 and "context length" in message:
         code = "context_length_exceeded"
     if status == 400 and "out of memory" in message.lower():
         status = 503  # the Inference toolkit calls every error a 400
-    hint = retry.hint_of(headers)
+    hint = headroom.hint_of(headers)
     outcome = Outcome(status, seconds, "", code, estimated if hint is None else hint)
     return Failure(candidate, outcome, "", message, param, estimated)
 
@@ -143,8 +158,17 @@ def silent(reason: str) -> tuple[int, str, str]:
     return _SILENT.get(reason, _BAD)
 
 
-def no_key(candidate: Candidate, last: Failure | None) -> Failure:
+def no_key(candidate: Candidate, last: Failure | None, shut: Shut | None = None) -> Failure:
+    """No key may be lent. Where one of them only waits for a limit, that is the answer; else the keys are at fault."""
+    if shut is not None and shut.limited:
+        return Failure(candidate, Outcome(429, 0.0, "keys_resting", hint=shut.seconds, sent=False))
     return Failure(candidate, last.outcome if last else Outcome(401, 0.0, code="no_key"))
+
+
+def full(candidate: Candidate, reached: Reached) -> Failure:
+    """The upstream has given as much as the configuration lets it: it is passed over like one that is busy."""
+    code = f"upstream_{reached.bound.kind}_limit"
+    return Failure(candidate, Outcome(429, 0.0, "limit_reached", code, reached.resets, sent=False))
 
 
 def nothing_to_try(call: Call, plan: Plan) -> Fault:
@@ -177,7 +201,9 @@ def refusal(call: Call, plan: Plan, last: Failure, tries: list[Try], kind: Kind)
         return Refused(Fault(502, "upstream_credentials_exhausted", message, attempts=listed))
     if last.estimated is not None and outcome.status == 503:
         return Refused(huggingface.loading(call.model, last.estimated))
-    if outcome.status == 0 or outcome.reason == "redirect":
+    if outcome.reason in _OURS:
+        status, code, message = 429, "upstream_rate_limited", _OURS[outcome.reason].format(call.model)
+    elif outcome.status == 0 or outcome.reason == "redirect":
         status, code, words = _SILENT.get(outcome.reason, _BAD)
         message = f"The upstream of '{call.model}' {words}."
     else:

@@ -6,10 +6,8 @@ NEXT: the next deployment · STOP: nothing further, tell the caller.
 The rules are those of DECISIONS ("429 and 503", "Other 4xx", "Replay") and FAULTS §2.2.
 """
 
-import math
 import random
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from enum import Enum
 from types import MappingProxyType
 from typing import Final, Literal
@@ -22,7 +20,6 @@ from router.settings import Duration, Settings, Share
 SHORT_HINT: Final = 3.0  # a server's hint up to this many seconds is waited for although others could serve
 QUICK: Final = 2.0  # a 502 later than this may have been a generation
 REST_MOST: Final = 300.0  # seconds for which anybody is left alone, whatever the hint
-LONGEST: Final = 3600.0
 
 
 class Kind(Enum):
@@ -58,6 +55,10 @@ class RetrySettings(Settings):
     kinds: dict[str, Kind] = Field(default={})  # a status or a body's code → how it is treated; wins over KINDS, CODES
 
 
+Why = Literal["refused", "credit", "forbidden", "limited"]
+REST: Final[dict[Why, float]] = {"refused": 600.0, "credit": 3600.0, "forbidden": 60.0}  # seconds, of a key's own fault
+
+
 class Verdict(Enum):
     SERVE = "serve"
     AGAIN = "again"
@@ -81,11 +82,25 @@ KINDS: Final[dict[int, Kind]] = {
     529: Kind.BUSY,
 }
 
+CREDIT: Final = frozenset(  # words for money that is used up
+    {
+        "insufficient_quota",
+        "billing_hard_limit_reached",
+        "billing_not_active",
+        "billing_error",
+        "credit_balance_too_low",
+        "enforced_spend_limit_reached",
+        "exhausted_balance",
+        "insufficient_balance",
+        "insufficient_credits",
+    }
+)
 CODES: Final[dict[str, Kind]] = {  # what the body says wins over the status
-    "insufficient_quota": Kind.KEY,
-    "billing_hard_limit_reached": Kind.KEY,
-    "credit_balance_too_low": Kind.KEY,
     "invalid_api_key": Kind.KEY,
+    "authentication_error": Kind.KEY,
+    "account_deactivated": Kind.KEY,
+    "organization_restricted": Kind.KEY,
+    **dict.fromkeys(CREDIT, Kind.KEY),
     "context_length_exceeded": Kind.CONTEXT,
     "content_policy_violation": Kind.CALLER,
     "content_filter": Kind.CALLER,
@@ -121,8 +136,8 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 class Judgement(msgspec.Struct, frozen=True):
-    """`rest_key`, `rest`: seconds for which the key or the deployment is left alone; 0 for not at all. `failed`: it
-    counts against the deployment.
+    """`rest_key`, `rest`: seconds for which the key or the deployment is left alone; 0 for not at all. `why`: what the
+    key rests for. `failed`: it counts against the deployment.
     """
 
     verdict: Verdict
@@ -130,6 +145,7 @@ class Judgement(msgspec.Struct, frozen=True):
     rest_key: float = 0.0
     rest: float = 0.0
     failed: bool = False
+    why: Why = "limited"
 
 
 _FAILURES: Final = frozenset({Kind.BUSY, Kind.BROKEN, Kind.SLOW, Kind.UNSENT})
@@ -151,6 +167,22 @@ def kind_of(outcome: Outcome, kinds: Mapping[str, Kind] = MappingProxyType({})) 
     return Kind.CALLER if 400 <= outcome.status < 500 else Kind.BROKEN
 
 
+def why_of(outcome: Outcome) -> Why:
+    """What a key is at fault for."""
+    if outcome.status == 402 or outcome.code in CREDIT:
+        return "credit"
+    return "refused" if outcome.status == 401 or CODES.get(outcome.code) is Kind.KEY else "forbidden"
+
+
+def pause_for_key(wait: float, standing: Standing, settings: RetrySettings) -> float | None:
+    """Seconds to wait for a key where all of them rest, the first for `wait` seconds; None where that is not worth it.
+
+    Nothing is asked meanwhile, so it draws on no budget; `standing.remaining` is what is left of the patience.
+    """
+    longest = min(settings.honour_retry_after, standing.remaining / 2)
+    return None if standing.others or wait > longest else wait
+
+
 def judge(outcome: Outcome, standing: Standing, settings: RetrySettings, dice: random.Random) -> Judgement:
     if 200 <= outcome.status < 300 and not outcome.reason:
         return SERVED
@@ -158,14 +190,15 @@ def judge(outcome: Outcome, standing: Standing, settings: RetrySettings, dice: r
     if kind is Kind.CALLER or (kind is Kind.KEY and not standing.pooled):
         return Judgement(Verdict.STOP)
     rest = min(outcome.hint or 0.0, REST_MOST)
-    rest_key = 60.0 if kind is Kind.KEY else rest if outcome.status == 429 and standing.pooled else 0.0
-    if kind is Kind.KEY or (kind is Kind.BUSY and standing.other_key):
+    why = why_of(outcome) if kind is Kind.KEY else "limited"
+    rest_key = REST.get(why, 0.0) or (rest if outcome.status == 429 and standing.pooled else 0.0)
+    if kind is Kind.BUSY and standing.other_key:
         rest_key = rest_key or 1.0
     judged = _verdict(kind, outcome, standing, settings, dice)
     resting = 60.0 if kind is Kind.ABSENT else rest if kind is Kind.BUSY and not standing.other_key else 0.0
     asked = kind is Kind.BUSY and outcome.hint is not None  # it said when to come back: that is no failure
     failed = kind in _FAILURES and not asked and outcome.reason != "queue_timeout"
-    return Judgement(judged.verdict, judged.wait, rest_key, resting, failed)
+    return Judgement(judged.verdict, judged.wait, rest_key, resting, failed, why)
 
 
 def _verdict(
@@ -208,83 +241,3 @@ def _pause(
     most = min(settings.backoff.most, settings.backoff.first * 2.0 ** (standing.tries - 1))
     pause = dice.uniform(0.0, most) if settings.backoff.jitter == "full" else most
     return pause if pause <= longest else None
-
-
-def hint_of(headers: list[tuple[bytes, bytes]]) -> float | None:
-    """Seconds that the upstream asks us to wait, from the five forms in use; None where it says nothing usable.
-
-    `retry-after-ms`, `retry-after` in seconds (also fractions) or as an HTTP date (read against its own `date`),
-    `x-ratelimit-reset-*` (`6m0s`, `1s`), IETF `ratelimit: "api";r=0;t=55`.
-    """
-    found = {
-        name: value.decode("latin-1").strip()[:128] for name, value in headers if name in _HINTS or name == b"date"
-    }
-    for name, factor in ((b"retry-after-ms", 0.001), (b"retry-after", 1.0)):
-        seconds = _number(found.get(name, ""))
-        if seconds is not None:
-            return _usable(seconds * factor)
-    if b"retry-after" in found:
-        return _usable(_until(found[b"retry-after"], found.get(b"date", "")))
-    for name in (b"x-ratelimit-reset-requests", b"x-ratelimit-reset-tokens", b"x-ratelimit-reset"):
-        if name in found:
-            return _usable(_span(found[name]))
-    if b"ratelimit" in found:
-        parts = dict(part.strip().partition("=")[::2] for part in found[b"ratelimit"].split(";"))
-        return _usable(_number(parts.get("t", "")) if parts.get("r") == "0" else None)
-    return None
-
-
-_HINTS: Final = frozenset(
-    {
-        b"retry-after-ms",
-        b"retry-after",
-        b"x-ratelimit-reset-requests",
-        b"x-ratelimit-reset-tokens",
-        b"x-ratelimit-reset",
-        b"ratelimit",
-    }
-)
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def _usable(seconds: float | None) -> float | None:
-    """Nothing below a moment, and never more than an hour: what is asked for beyond it is asked for in error."""
-    return min(seconds, LONGEST) if seconds is not None and seconds > 0.0 else None
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return None if math.isnan(value) or "_" in text else value
-
-
-def _until(date: str, now: str) -> float | None:
-    try:
-        return (parsedate_to_datetime(date) - parsedate_to_datetime(now)).total_seconds()
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-
-
-def _span(text: str) -> float | None:
-    """`6m0s`, `1.5s`, `20ms`, or plain seconds."""
-    plain = _number(text)
-    if plain is not None:
-        return plain
-    total = 0.0
-    number = ""
-    position = 0
-    while position < len(text):
-        if text[position] in "0123456789.":
-            number += text[position]
-            position += 1
-            continue
-        unit = next((each for each in ("ms", "s", "m", "h", "d") if text.startswith(each, position)), "")
-        value = _number(number)
-        if not unit or value is None:
-            return None
-        total += value * _UNITS[unit]
-        number = ""
-        position += len(unit)
-    return None if number else total

@@ -1,9 +1,12 @@
 """What the operator writes about one upstream."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
+from router.bounds import LimitSettings
 from router.secrets import Secret
 from router.settings import Duration, Settings
 
@@ -28,12 +31,44 @@ class Tls(Settings):
     key: str = ""
 
 
+class ProviderKey(LimitSettings):
+    """One of an upstream's keys, and how much it may be used: the key alone, or with its own weight and limits."""
+
+    key: Secret
+    name: str = Field(default="", pattern=r"^([A-Za-z0-9][\w.-]{0,31})?$")  # in figures; empty: digits of its SHA-256
+    weight: float = Field(default=1.0, gt=0, le=1000)  # its share of the requests, against the others'
+
+    @model_validator(mode="before")
+    @classmethod
+    def _alone(cls, value: Any) -> Any:
+        return value if isinstance(value, dict | cls) else {"key": value}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [{"type": "string", "format": "password"}, handler(core)]}
+
+    def reveal(self) -> str:
+        return self.key.reveal()
+
+    def __bool__(self) -> bool:
+        return bool(self.key)
+
+
+def _told_apart(keys: list[ProviderKey]) -> list[ProviderKey]:
+    names = [each.name for each in keys if each.name]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two keys are named {name}")
+    return keys
+
+
 class UpstreamSettings(Settings):
     """A configured place: provider + base_url + keys + timeouts."""
 
     provider: str
     base_url: str = ""  # empty: the provider's own
-    keys: list[Secret] = Field(default_factory=list)  # pooled, lent round-robin; empty ones are left out
+    keys: Annotated[list[ProviderKey], AfterValidator(_told_apart)] = Field(default=[])  # pooled; empty ones left out
+    limits: LimitSettings = LimitSettings()  # of the upstream as a whole; one that is full is passed over
     headers: dict[str, str] = Field(default_factory=dict)  # sent with every request
     timeouts: Timeouts = Timeouts()
     models: Literal["discover"] | list[str] = Field(default_factory=list)  # ids served beside the tables' rows

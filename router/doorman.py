@@ -71,14 +71,15 @@ class Doorman:
     ) -> None:
         self._keyring = keyring
         self._ttl = auth.ttl
-        self._hub = auth.hub
+        self._plans = auth.hub.plans
+        self._endpoint = auth.hub.endpoint.rstrip("/")
         self._heard = heard
         self._made: LRUCache[User, Identity] = LRUCache(KEPT)
         self._clock = clock
         self._client: httpx2.AsyncClient | None = None
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._asking: dict[bytes, asyncio.Task[User | None]] = {}
-        self._verifier = Verifier(auth.jwt, self._fetched, clock=clock) if auth.jwt is not None else None
+        self._verifier = Verifier(auth.jwt, self._fetched) if auth.jwt is not None else None
 
     async def identify(self, headers: Headers) -> Identity:
         """For those who need no other way in than this. Raises Refused."""
@@ -133,7 +134,7 @@ class Doorman:
         return made
 
     def _plan_of(self, user: User) -> str | None:
-        plans = self._hub.plans
+        plans = self._plans
         if not plans:
             return ""
         of_org = (plan for name, plan in plans.items() if name in user.orgs and name not in ("free", "pro"))
@@ -142,7 +143,7 @@ class Doorman:
     async def _user(self, question: Question) -> User | None:
         """Whose it is; None: nobody's."""
         heard, now = self._heard, self._clock()
-        name = digest_of(self._hub.endpoint.encode() + b"\0" + question.digest)
+        name = digest_of(self._endpoint.encode() + b"\0" + question.digest)
         if heard.nobody.get(name, 0.0) > now:
             return None
         known = heard.users.get(name)
@@ -178,7 +179,7 @@ class Doorman:
         try:
             async with asyncio.timeout(TIMEOUT):
                 async with self._turns:
-                    status, body, again = await self._get(f"{self._hub.endpoint}/api/whoami-v2", token)
+                    status, body, again = await self._get(f"{self._endpoint}/api/whoami-v2", token)
         except TimeoutError:
             if not self._turns.locked():  # else it is we who have too many questions
                 heard.away_until = self._clock() + REST

@@ -53,21 +53,13 @@ class Bearer(msgspec.Struct, frozen=True):
 
 
 class Verifier:
-    """One issuer's tokens. `clock` is the wall's; `now` only grows."""
+    """One issuer's tokens."""
 
-    def __init__(
-        self,
-        settings: JwtSettings,
-        fetch: Fetch,
-        *,
-        clock: Callable[[], float] = time.time,
-        now: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, settings: JwtSettings, fetch: Fetch, now: Callable[[], float] = time.monotonic) -> None:
         if jwt is None:
             raise Missing("auth.jwt: PyJWT is not installed; pip install 'inference-router[jwt]'")
         self._settings = settings
         self._keys = _Keys(settings, fetch, now)
-        self._clock = clock
 
     def theirs(self, token: bytes) -> bool:
         """Whether it says that it is this issuer's. Of no other can anything be said."""

@@ -62,7 +62,7 @@ def _moment(value: Any) -> float:
 def _address(value: str) -> str:
     if value and not _ADDRESS(value):
         raise ValueError("expected an address such as https://login.example")
-    return value.rstrip("/") if value.count("/") == 3 else value
+    return value
 
 
 OwnKey = Annotated[Secret, AfterValidator(_long_enough)]

@@ -1,0 +1,273 @@
+"""Limits counted in this process alone: for a router of one worker, where it is exact.
+
+One slot for each bound that has been asked for, of the kind that the bound is. Names come from tenants too, so slots
+that hold nothing are swept out where there are very many; one that holds something never is.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Protocol, TypeVar
+
+from router.bounds import NANO, Asked, Bound, Held, Level, Reached
+from router.stores.buckets import AGAIN, Calendar, measures, poured, rescaled, units, until_room
+
+MANY: Final = 65_536  # slots; beyond, empty ones are looked for
+SWEPT: Final = 8  # slots looked at for each that is new
+
+
+class Slot(Protocol):
+    """What one bound has come to. Settling with `used` 0 undoes what was taken."""
+
+    bound: Bound
+
+    def adopt(self, bound: Bound, now: int) -> None:
+        """The bound has new terms: what was used stays used."""
+
+    def take(self, n: int, hold: str, now: int) -> bool: ...
+    def settle(self, taken: int, used: int, hold: str, now: int) -> None: ...
+    def reached(self, n: int, now: int) -> Reached: ...
+    def level(self, now: int) -> Level: ...
+    def seed(self, used: int) -> None: ...
+    def empty(self, now: int) -> bool: ...
+
+
+class Bucket:
+    """A rate."""
+
+    __slots__ = ("amount", "at", "bound", "most", "rest", "span")
+
+    def __init__(self, bound: Bound) -> None:
+        self.bound = bound
+        self.at = self.rest = 0
+        self.amount, self.span, self.most = measures(bound)
+
+    def adopt(self, bound: Bound, now: int) -> None:
+        old = self.amount, self.span
+        self.bound = bound
+        self.amount, self.span, self.most = measures(bound)
+        if old != (self.amount, self.span):
+            self.at, self.rest = rescaled(self.at, self.rest, now, old, (self.amount, self.span))
+
+    def take(self, n: int, hold: str, now: int) -> bool:
+        at, rest = poured(self.at, self.rest, now, n, self.amount, self.span)
+        if at + (rest > 0) - now > self.most:
+            return False
+        self.at, self.rest = at, rest
+        return True
+
+    def settle(self, taken: int, used: int, hold: str, now: int) -> None:
+        if taken != used:
+            self.at, self.rest = poured(self.at, self.rest, now, used - taken, self.amount, self.span)
+
+    def reached(self, n: int, now: int) -> Reached:
+        moment = self.at, self.rest
+        wait = until_room(*moment, now, n, self.amount, self.span) if self.bound.amount > 0 else None
+        return Reached(self.bound, units(*moment, now, self.amount, self.span), wait)
+
+    def level(self, now: int) -> Level:
+        return Level(units(self.at, self.rest, now, self.amount, self.span), max(0, self.at - now) / NANO)
+
+    def seed(self, used: int) -> None:
+        pass
+
+    def empty(self, now: int) -> bool:
+        return self.at <= now
+
+
+class Running:
+    """Concurrency."""
+
+    __slots__ = ("bound", "running")
+
+    def __init__(self, bound: Bound) -> None:
+        self.bound = bound
+        self.running = 0
+
+    def adopt(self, bound: Bound, now: int) -> None:
+        self.bound = bound
+
+    def take(self, n: int, hold: str, now: int) -> bool:
+        if self.running + n > self.bound.amount:
+            return False
+        self.running += n
+        return True
+
+    def settle(self, taken: int, used: int, hold: str, now: int) -> None:
+        self.running = max(0, self.running - taken)
+
+    def reached(self, n: int, now: int) -> Reached:
+        return Reached(self.bound, self.running, AGAIN if n <= self.bound.amount else None)
+
+    def level(self, now: int) -> Level:
+        return Level(self.running, AGAIN if self.running else 0.0)
+
+    def seed(self, used: int) -> None:
+        pass
+
+    def empty(self, now: int) -> bool:
+        return not self.running
+
+
+class Purse:
+    """A budget. What is reserved is kept by hold, so that one of a period that has ended frees nothing in the next."""
+
+    __slots__ = ("bound", "calendar", "end", "holds", "reserved", "spent", "wall")
+
+    def __init__(self, bound: Bound, calendar: Calendar) -> None:
+        self.bound = bound
+        self.calendar = calendar
+        self.wall = calendar.wall
+        self.end = self.spent = self.reserved = 0
+        self.holds: dict[str, int] = {}
+        self._turn()
+
+    def _turn(self) -> None:
+        self.end = self.calendar.present(self.bound.period)[1]
+        self.spent = self.reserved = 0
+        self.holds.clear()
+
+    def adopt(self, bound: Bound, now: int) -> None:
+        self.bound = bound
+
+    def take(self, n: int, hold: str, now: int) -> bool:
+        if self.wall() >= self.end:
+            self._turn()
+        if self.spent + self.reserved + n > self.bound.amount:
+            return False
+        self.reserved += n
+        self.holds[hold] = self.holds.get(hold, 0) + n
+        return True
+
+    def settle(self, taken: int, used: int, hold: str, now: int) -> None:
+        if self.wall() >= self.end:
+            self._turn()
+        held = self.holds.pop(hold, 0)
+        if held > taken:
+            self.holds[hold] = held - taken
+            self.reserved -= taken
+        else:
+            self.reserved -= held
+        self.spent += used
+
+    def reached(self, n: int, now: int) -> Reached:
+        never = n > self.bound.amount
+        return Reached(self.bound, self.spent + self.reserved, None if never else self.calendar.left(self.end))
+
+    def level(self, now: int) -> Level:
+        if self.wall() >= self.end:
+            self._turn()
+        return Level(self.spent + self.reserved, self.calendar.left(self.end))
+
+    def seed(self, used: int) -> None:
+        if self.wall() >= self.end:
+            self._turn()
+        self.spent = max(self.spent, used)
+
+    def empty(self, now: int) -> bool:
+        return self.wall() >= self.end or not (self.spent or self.holds)
+
+
+S = TypeVar("S", bound=Slot)
+
+
+def seen(slots: dict[str, S], bound: Bound) -> tuple[str, S | None]:
+    """The slot of a bound, and what it is called there: a budget of another period than the first seen is another."""
+    name = bound.name
+    slot = slots.get(name)
+    if slot is not None and slot.bound.period != bound.period:
+        name = f"{name}/{bound.period}"
+        slot = slots.get(name)
+    return name, slot
+
+
+class Broom:
+    """Takes empty slots out of `slots` once there are `many`: a few at each new one, so none pays for all."""
+
+    def __init__(self, slots: dict[str, Any], many: int) -> None:
+        self._slots = slots
+        self._many = many
+        self._unseen: Iterator[str] = iter(())
+
+    def sweep(self, now: int) -> None:
+        if len(self._slots) < self._many:
+            return
+        for _ in range(SWEPT):
+            name = next(self._unseen, None)
+            if name is None:
+                self._unseen = iter(list(self._slots))
+            elif (slot := self._slots.get(name)) is not None and slot.empty(now):
+                del self._slots[name]
+
+
+class MemoryStore:
+    """Counts for this process."""
+
+    remote = False
+
+    def __init__(
+        self,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        wall: Callable[[], float] = time.time,
+        many: int = MANY,
+    ) -> None:
+        self._clock = clock_ns
+        self._calendar = Calendar(wall)
+        self._slots: dict[str, Slot] = {}
+        self._broom = Broom(self._slots, many)
+
+    def take(self, asked: Asked, hold: str) -> Reached | None:
+        now = self._clock()
+        slots = self._slots
+        for done, (bound, n) in enumerate(asked):
+            slot = slots.get(bound.name)
+            if slot is None or slot.bound is not bound:
+                slot = self.slot(bound, now)
+            if not slot.take(n, hold, now):
+                for other, taken in asked[:done]:
+                    self.slot(other, now).settle(taken, 0, hold, now)
+                return slot.reached(n, now)
+        return None
+
+    def settle(self, held: Held, hold: str) -> None:
+        now = self._clock()
+        slots = self._slots
+        for bound, taken, used in held:
+            slot = slots.get(bound.name)
+            if slot is None or slot.bound is not bound:
+                slot = self.slot(bound, now)
+            slot.settle(taken, used, hold, now)
+
+    def add(self, bound: Bound, amount: int) -> None:
+        now = self._clock()
+        if bound.kind != "concurrency":
+            self.slot(bound, now).settle(0, amount, "", now)
+
+    def level(self, bound: Bound) -> Level:
+        now = self._clock()
+        _, slot = seen(self._slots, bound)
+        if slot is None:
+            slot = self._made(bound)
+        elif slot.bound is not bound:
+            slot.adopt(bound, now)
+        return slot.level(now)
+
+    def seed(self, bound: Bound, used: int) -> None:
+        self.slot(bound, self._clock()).seed(used)
+
+    def holds(self, bound: Bound) -> bool:
+        _, slot = seen(self._slots, bound)
+        return slot is not None and not slot.empty(self._clock())
+
+    def slot(self, bound: Bound, now: int) -> Slot:
+        name, slot = seen(self._slots, bound)
+        if slot is None:
+            self._broom.sweep(now)
+            slot = self._slots[name] = self._made(bound)
+        elif slot.bound is not bound:
+            slot.adopt(bound, now)
+        return slot
+
+    def _made(self, bound: Bound) -> Slot:
+        if bound.kind == "budget":
+            return Purse(bound, self._calendar)
+        return Running(bound) if bound.kind == "concurrency" else Bucket(bound)

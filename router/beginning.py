@@ -4,7 +4,7 @@ Until that is in hand nothing was said to the caller, and another try is possibl
 """
 
 from providers import sse
-from router import failures, translate, usage
+from router import estimates, failures, translate, units, usage
 from router.call import Call
 from router.failures import Failure
 from router.retry import Outcome
@@ -27,17 +27,20 @@ async def read(call: Call, candidate: Candidate, prepared: Prepared, answer: Ans
         if call.stream or (prepared.crossed and kind):
             answer.close()
             return Failure(candidate, Outcome(0, 0.0, "bad_response"))
-        return Served(candidate, prepared, answer, "bytes", await answer.chunk())
+        used = units.units_of(call, candidate)
+        return Served(candidate, prepared, answer, "bytes", await answer.chunk(), used=used)
     body = await answer.read(FULL_LIMIT)
     try:
         reply = usage.of_reply(body)
         if reply is not None and reply.error is not None:
             return failures.of_error_body(candidate, answer.headers, body)
-        used = reply and (reply.usage or (usage.generated(reply.details) if reply.details else None))
+        used = estimates.completed(call, candidate, reply.usage if reply else None, answer.fields, body)
+        if candidate.task in units.TASKS:
+            used = usage.both(used, units.units_of(call, candidate, body))
         body = translate.answer(call, candidate, prepared, body)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return Failure(candidate, Outcome(0, 0.0, "bad_response"))
-    return Served(candidate, prepared, answer, "full", body, used=used or None)
+    return Served(candidate, prepared, answer, "full", body, used=used)
 
 
 async def _first_event(call: Call, candidate: Candidate, prepared: Prepared, answer: Answer) -> Served | Failure:

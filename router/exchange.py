@@ -16,7 +16,7 @@ import msgspec
 
 from providers import media
 from providers.spec import Ask, Blob, Failed, Fetch, Play, Reply, Result, Send, Unreadable, Wait, Written
-from router import crossing, failures, links, retry, usage
+from router import crossing, estimates, failures, links, retry, units, usage
 from router.call import Call
 from router.errors import not_found
 from router.failures import Failure
@@ -247,7 +247,7 @@ class _Played:
                 raise ValueError("a page")
             result = replace(result, value=Blob(got.body, mime))
         written = codec.write(result, want)
-        used = msgspec.convert(result.usage, Usage, strict=False) if result.usage else None
+        used = self._used(result)
         if isinstance(written, Send | Fetch):
             return await self._streamed(written, want)
         if isinstance(written, Blob):
@@ -255,6 +255,15 @@ class _Played:
         answer = self._last or _whole()
         prepared = Prepared(b"", True, want)
         return Served(self._candidate, prepared, answer, "full", written.body, used=used, mime=written.mime)
+
+    def _used(self, result: Result) -> Usage | None:
+        """What was used: as the answer says, then as its head does and the files in hand."""
+        told = usage.of_value(result.usage)
+        if self._candidate.task in units.TASKS:
+            return usage.both(told, units.units_of(self._call, self._candidate, ask=self.ask))
+        head = self._last.fields if self._last is not None else {}
+        said = msgspec.json.encode(result.value) if self._candidate.task in estimates.WRITES else b""
+        return estimates.completed(self._call, self._candidate, told, head, said)
 
     async def _streamed(self, step: Send | Fetch, want: Any) -> Served | Failure:
         """The file on its way, its first bytes in hand."""
@@ -276,7 +285,8 @@ class _Played:
             raise
         expected = step.mime if isinstance(step, Fetch) else ""
         mime = media.mime_of(Blob(first[:64], kind), expected or "application/octet-stream")
-        served = Served(self._candidate, Prepared(b"", True, want), answer, "bytes", first, mime=mime)
+        used = units.units_of(self._call, self._candidate, ask=self.ask)
+        served = Served(self._candidate, Prepared(b"", True, want), answer, "bytes", first, used=used, mime=mime)
         served.clocks = (SILENCE, self._deadline)
         return served
 

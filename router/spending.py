@@ -7,27 +7,12 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from router import prices
+from router.bounds import NANO
+from router.charges import cost_of, served_by
+from router.prices import Prices
 from router.record import Record
-from router.routing import Candidate, Plan
+from router.routing import Plan
 from router.settings import Money
-
-MILLION = 1_000_000
-
-
-def cost_of(record: Record, candidate: Candidate) -> float:
-    """USD of a request at the deployment that served it."""
-    deployment = candidate.deployment
-    row = deployment.row
-    per = prices.price_of(row, candidate.provider.name, deployment.model) or {}
-    read = record.input_tokens - record.cached_tokens
-    tokens = (
-        read * per.get("input", 0.0)
-        + record.cached_tokens * per.get("cached_input", per.get("input", 0.0))
-        + record.output_tokens * per.get("output", 0.0)
-    )
-    piece = row.price.get("image") or 0.0 if candidate.task in ("text-to-image", "image-to-image") else 0.0
-    return tokens / MILLION + piece
 
 
 class Spending:
@@ -35,6 +20,7 @@ class Spending:
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
+        self._prices = Prices(clock)
         self._spent: dict[str, tuple[str, float]] = {}  # route → the period, and what was spent in it
 
     def of(self, route: str, most: Money) -> float:
@@ -46,10 +32,9 @@ class Spending:
         spill = plan.route.spill
         if spill is None or spill.most is None or record.outcome == "error" or not record.tries:
             return
-        last = record.tries[-1].deployment
-        served = next((each for each in plan.attempts if each.deployment.name == last), None)
+        served = served_by(record, plan)
         if served is not None and not served.local and record.billing != "direct":
-            cost = cost_of(record, served)
+            cost = (cost_of(record, self._prices.of(served)) or 0) / NANO
             before = self.of(plan.route.model, spill.most)
             self._spent[plan.route.model] = self._period(spill.most), before + cost
 

@@ -15,7 +15,19 @@ class Story:
     `leave` is what the server calls when the caller has gone.
     """
 
-    __slots__ = ("endpoint", "first", "gone", "proven", "record", "started", "task", "waited")
+    __slots__ = (
+        "endpoint",
+        "first",
+        "gone",
+        "proven",
+        "read",
+        "record",
+        "started",
+        "task",
+        "waited",
+        "written",
+        "wrote",
+    )
 
     def __init__(self, request_id: str, endpoint: Endpoint, started: float) -> None:
         self.record = Record(request_id, 0.0, endpoint.dialect.name, endpoint.task)
@@ -26,6 +38,8 @@ class Story:
         self.proven = True  # the answer's end is known to be one
         self.first = 0.0  # the moment of the first event or the answer
         self.waited = 0.0  # seconds spent waiting for upstreams before that
+        self.read = self.wrote = False  # how many tokens, an upstream has said
+        self.written = 0  # of those read, the ones that the provider wrote to its cache
 
     def become(self, endpoint: Endpoint) -> None:
         """The path left the task open; now it is known."""
@@ -38,8 +52,26 @@ class Story:
             self.task.cancel()
 
     def use(self, usage: Usage) -> None:
+        """What an upstream said was used so far: the last word stands, and nothing is summed."""
         record = self.record
-        record.input_tokens, record.output_tokens, record.cached_tokens = usage.tokens()
+        if usage.input is not None:
+            record.input_tokens = usage.input
+            self.read = True
+        if usage.output is not None:
+            record.output_tokens = usage.output
+            self.wrote = True
+        if usage.cached is not None:
+            record.cached_tokens = usage.cached
+        if usage.reasoning is not None:
+            record.reasoning_tokens = usage.reasoning
+        if usage.written is not None:
+            self.written = usage.written
+        if usage.images is not None or usage.seconds is not None or usage.characters is not None:
+            record.images = usage.images or record.images
+            record.media_seconds = usage.seconds or record.media_seconds
+            record.characters = usage.characters or record.characters
+        if usage.estimated:
+            record.estimated = True
 
     def close(self, now: float, clock: Callable[[], float] = time.time) -> Record:
         record = self.record

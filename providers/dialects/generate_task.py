@@ -93,7 +93,10 @@ class Generation:
             raise ValueError("no text")
         choice = {"index": 0, "text": text, "logprobs": None}
         choice["finish_reason"] = _ENDS.get(str(details.get("finish_reason")), "stop")
-        written = details.get("generated_tokens")
-        usage = {"prompt_tokens": 0, "completion_tokens": written, "total_tokens": written} if written else None
+        written, read = details.get("generated_tokens"), len(details.get("prefill") or ())
+        shown: dict[str, Any] | None = None
+        if written:
+            shown = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
         completion = {"id": "", "object": "text_completion", "created": 0, "model": ask.model, "choices": [choice]}
-        return Result(completion | ({"usage": usage} if usage else {}), usage)
+        used = shown if read or shown is None else {"completion_tokens": written}  # nobody counted the prompt
+        return Result(completion | ({"usage": shown} if shown else {}), used)

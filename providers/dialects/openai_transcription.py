@@ -89,8 +89,8 @@ class Transcription:
         pieces = answer.get("words") if ask.parameters.get("return_timestamps") == "word" else None
         pieces = pieces or answer.get("segments")
         if not isinstance(pieces, list):
-            return Result({"text": text}, answer.get("usage"))
-        return Result({"text": text, "chunks": [_chunk(piece) for piece in pieces]}, answer.get("usage"))
+            return Result({"text": text}, _used(answer))
+        return Result({"text": text, "chunks": [_chunk(piece) for piece in pieces]}, _used(answer))
 
     def media(self, ask: Ask) -> bool:
         return False
@@ -122,6 +122,14 @@ def _timed(parameters: Mapping[str, Any]) -> dict[str, Any]:
     if not asked or "response_format" in fields:
         return fields
     return {**fields, "response_format": "verbose_json", GRANULARITIES: ["word" if asked == "word" else "segment"]}
+
+
+def _used(answer: dict[str, Any]) -> dict[str, Any] | None:
+    """Where only the verbose answer says how long the sound is, in the words of the plain one."""
+    length = answer.get("duration")
+    if answer.get("usage") is None and type(length) in (int, float):
+        return {"type": "duration", "seconds": length}
+    return answer.get("usage")
 
 
 def _chunk(piece: dict[str, Any]) -> dict[str, Any]:

@@ -36,6 +36,19 @@ class FimSettings(Settings):
     middle: str
 
 
+class PriceSettings(Settings):
+    """What a place asks, in USD. What is left out is not known; 0 is a price."""
+
+    input: float | None = Field(default=None, ge=0)  # per million tokens, these five
+    output: float | None = Field(default=None, ge=0)
+    cached_input: float | None = Field(default=None, ge=0)
+    cache_write: float | None = Field(default=None, ge=0)
+    reasoning: float | None = Field(default=None, ge=0)
+    image: float | None = Field(default=None, ge=0)  # a piece, these three
+    second: float | None = Field(default=None, ge=0)
+    character: float | None = Field(default=None, ge=0)
+
+
 class DeploymentSettings(Settings):
     """One upstream of a route, and the id under which it knows the model."""
 
@@ -45,6 +58,7 @@ class DeploymentSettings(Settings):
     context: int | None = Field(default=None, gt=0)  # tokens
     fim: FimSettings | None = None  # for a server that takes no `suffix` of its own
     can: list[Can] | None = None  # None: what its table row says
+    price: PriceSettings | None = None  # None: what its table row says, else what genai-prices lists
 
 
 class SpillSettings(Settings):
@@ -117,6 +131,7 @@ class Deployment:
     fim: Fim | None = None
     can: frozenset[str] = frozenset()
     model: str = ""  # the Hub's id; empty where it is the provider's
+    price: Mapping[str, float | None] = field(default_factory=dict)  # as the file says, in a row's words; it wins
 
     name: str = field(init=False, default="")  # upstream/provider_id, as logs and errors write it
 

@@ -281,7 +281,8 @@ def _route(bare: Table, model: str, settings: RouteSettings) -> Route:
         row = bare.rows.get(each.upstream, {}).get(model) or Row(each.provider_id or model)
         fim = Fim(**each.fim.model_dump()) if each.fim is not None else row.fim
         can = row.can if each.can is None else frozenset(each.can)
-        made = Deployment(each.upstream, each.provider_id, row, each.weight, each.context, fim, can)
+        price = each.price.model_dump() if each.price is not None else {}
+        made = Deployment(each.upstream, each.provider_id, row, each.weight, each.context, fim, can, price=price)
         deployments.append(made if "*" in model else bare._filled(made, model))
     return Route(
         model,

@@ -1,0 +1,187 @@
+"""Tokens that nobody has told: what a call may come to, before it is made; what it came to where no upstream says so.
+
+Four bytes are a token, as near as can be had without the model's own tokeniser, which is not asked: it would take
+longer than everything else here. What is counted this way is marked so, and gives way to whatever an upstream says.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from providers import spec
+from providers.dialects.generate_request import DEFAULT_MAX_NEW_TOKENS
+from providers.spec import Fields
+from router import units
+from router.call import Call
+from router.routing import Candidate
+from router.story import Story
+from router.told import MOST, Usage
+from router.usage import both, of_head
+
+DEFAULT: Final = 4096  # tokens that an answer may have where nothing says how many
+PICTURE: Final = 1024  # tokens that a picture in a prompt comes to
+LAST: Final = 4  # events that an answer may end in without any text: its end, its usage
+
+WRITES: Final = frozenset({spec.CONVERSATIONAL, spec.TEXT_GENERATION, spec.RESPONSES})
+_FRAMED: Final = frozenset({spec.CONVERSATIONAL, spec.TEXT_GENERATION})
+READS: Final = WRITES | {spec.FEATURE_EXTRACTION, spec.SENTENCE_SIMILARITY, spec.TEXT_RANKING, spec.MODERATION}
+_PROMPTS: Final = frozenset({
+    "messages", "prompt", "inputs", "input", "system", "instructions", "tools", "functions", "response_format",
+    "suffix", "query", "documents", "texts", "text",
+})  # fmt: skip
+_LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens", "max_new_tokens")
+_HUB: Final = ("max_new_tokens", "max_length", "max_tokens")
+_SAID: Final = frozenset({
+    "content", "text", "generated_text", "reasoning_content", "reasoning", "thinking", "arguments", "response",
+    "refusal",
+})  # fmt: skip
+
+_file = re.compile(rb"data:[\w.+-]{1,64}/[\w.+-]{1,64};base64,[A-Za-z0-9+/=_-]*")
+_int: Final[msgspec.json.Decoder[int]] = msgspec.json.Decoder(int)
+_any = msgspec.json.Decoder().decode
+_object: Final[msgspec.json.Decoder[Fields]] = msgspec.json.Decoder(Fields)
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def estimate_input(call: Call) -> int:
+    """The prompt's tokens. A picture that is sent along counts as one, not by its size."""
+    if call.endpoint.task not in READS:
+        return 0
+    size = pictures = 0
+    for name, value in call.fields.items():
+        if name in _PROMPTS:
+            size += len(value)
+            if len(value) > 256 and b";base64," in (text := bytes(value)):
+                for found in _file.finditer(text):
+                    size -= found.end() - found.start()
+                    pictures += 1
+    return (size + 3) // 4 + pictures * PICTURE
+
+
+def most_output(call: Call, candidate: Candidate) -> int:
+    """The most tokens that the answer may have: as the call says, else all that the model has room for."""
+    if call.endpoint.task not in WRITES:
+        return 0
+    fields, dialect = call.fields, call.endpoint.dialect.name
+    if dialect == "openai":
+        most, times = _first(fields, _LIMITS), max(_first(fields, ("n",)) or 1, _first(fields, ("best_of",)) or 1)
+        times *= _prompts(fields)
+    elif dialect == "ollama":
+        most, times = _first(_inner(fields, "options"), ("num_predict",)), 1
+    else:
+        asked = _inner(fields, "parameters")
+        several = ("best_of", "num_return_sequences")
+        most, times = _first(asked, _HUB), max(_first(asked, (each,)) or 1 for each in several)
+    context = candidate.deployment.context
+    if most is None and dialect != "openai" and candidate.dialect != dialect:
+        most = DEFAULT_MAX_NEW_TOKENS  # which is asked for in its place
+    if most is None:
+        most = context or DEFAULT
+    elif context is not None and most > context:
+        most = context
+    return min(most * times, MOST)
+
+
+def _first(fields: Mapping[str, msgspec.Raw], names: tuple[str, ...]) -> int | None:
+    """The first of these that is a count. What else stands there is the upstream's to refuse."""
+    for name in names:
+        if name in fields:
+            try:
+                value = _int.decode(fields[name])
+            except _UNREADABLE:
+                continue
+            if value > 0:
+                return min(value, MOST)
+    return None
+
+
+def _inner(fields: Fields, name: str) -> Mapping[str, msgspec.Raw]:
+    try:
+        return _object.decode(fields[name]) if name in fields else {}
+    except _UNREADABLE:
+        return {}
+
+
+def _prompts(fields: Fields) -> int:
+    """Completions may be asked for several prompts at once: a list of texts, or of lists of tokens."""
+    prompt = fields.get("prompt")
+    if prompt is None or not bytes(prompt).startswith(b"["):
+        return 1
+    try:
+        found = msgspec.json.decode(prompt, type=list[msgspec.Raw])
+    except _UNREADABLE:
+        return 1
+    return max(1, len(found)) if found and bytes(found[0])[:1] in (b'"', b"[") else 1
+
+
+class Meter:
+    """What of a stream has passed since an upstream last said how much that is: only sizes, nothing is looked into."""
+
+    __slots__ = ("events", "least", "size")
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        self.events = self.size = 0
+        self.least = 1 << 30
+
+    def event(self, size: int) -> None:
+        self.events += 1
+        self.size += size
+        if size < self.least:
+            self.least = size
+
+    def tokens(self, framed: bool) -> int:
+        """An event is a token; or more where all events are `framed` alike, so that what one has beyond the smallest is
+        text."""
+        return max(self.events, (self.size - self.events * self.least) // 4) if framed and self.events else self.events
+
+
+def streamed(story: Story, call: Call, meter: Meter, whole: bool) -> None:
+    """A stream has ended, `whole` or not: what it came to beyond what was told is counted here."""
+    record = story.record
+    told = story.wrote and (not meter.events or (whole and (record.output_tokens > 0 or meter.events <= LAST)))
+    if not told and call.endpoint.task in WRITES:
+        framed = record.dialect == "openai" and record.task in _FRAMED
+        record.output_tokens += meter.tokens(framed)
+        record.estimated = True
+    if not story.read and call.endpoint.task in READS:
+        record.input_tokens = estimate_input(call)
+        record.estimated = True
+
+
+def completed(
+    call: Call, candidate: Candidate, used: Usage | None, head: Mapping[bytes, bytes], body: bytes
+) -> Usage | None:
+    """What a whole answer used: as it says itself, as its head says, else as it looks from here."""
+    task = call.endpoint.task
+    if candidate.task in units.TASKS:
+        return used
+    if used is None or used.input is None or used.output is None:
+        used = both(used, of_head(head))
+    if task in READS and (used is None or used.input is None):
+        used = both(used, Usage(input=estimate_input(call), estimated=True))
+    if task in WRITES and (used is None or used.output is None):
+        used = both(used, Usage(output=output_of(body), estimated=True))
+    return used
+
+
+def output_of(body: bytes) -> int:
+    """The tokens of a whole answer's texts."""
+    try:
+        return (_texts(_any(body)) + 3) // 4
+    except _UNREADABLE:
+        return 0
+
+
+def _texts(value: Any) -> int:
+    """Bytes of what was said, wherever in the answer that is."""
+    if isinstance(value, list):
+        return sum(map(_texts, value))
+    if not isinstance(value, dict):
+        return 0
+    said = sum(len(each.encode()) for name, each in value.items() if name in _SAID and isinstance(each, str))
+    return said + sum(_texts(each) for each in value.values() if isinstance(each, dict | list))

@@ -25,6 +25,7 @@ try:
 except ImportError:  # the extra is not installed
     jwt = None  # type: ignore[assignment]
 
+INSTALLED: Final = jwt is not None
 AGAIN: Final = 30.0  # seconds between two looks for a key that is unknown
 AWAY: Final = 2.0  # the same while there is no key at all
 OLD: Final = 600.0  # seconds after which the keys are fetched anew: one may have been withdrawn

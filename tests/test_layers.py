@@ -22,7 +22,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("providers.*",),  # one file per provider
     ("providers",),
     ("router.errors", "router.secrets", "router.settings", "router.bench", "router.caller"),
-    ("router.record", "router.bounds", "router.entry"),
+    ("router.record", "router.bounds", "router.entry", "router.segment", "router.state"),
     ("router.plans",),
     ("router.identity", "router.jwt"),
     ("router.told", "router.durations"),
@@ -39,7 +39,8 @@ LAYERS: list[tuple[str, ...]] = [
     ("router.served", "router.coldstart"),
     ("router.limits", "router.naming", "router.cors", "router.cache", "router.metrics"),
     ("router.recorder", "router.exposition"),
-    ("router.stores",),
+    ("router.spool",),
+    ("router.stores", "router.orphans"),
     ("router.ledger", "router.usage_report"),
     ("router.sandbox", "router.backend"),
     ("router.config",),

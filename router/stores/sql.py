@@ -1,24 +1,22 @@
 """SQLite or PostgreSQL behind one small face: the same SQL for both, blocking, for a thread of its own or a command.
 
 SQLite is the standard library's, in WAL mode, so that readers never wait for the writer; PostgreSQL is psycopg's (the
-extra `postgres`). Statements are written with `?`. `open` brings the schema up to date, one process at a time.
+extra `postgres`, router/stores/postgres.py, which is imported where a URL asks for it). Statements are written with
+`?`. `open` brings the schema up to date, one process at a time.
 """
 
 import contextlib
+import importlib
+import itertools
+import os
 import sqlite3
 import urllib.parse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
-
-try:
-    import psycopg
-except ImportError:  # the extra is not installed
-    psycopg = None  # type: ignore[assignment]
+from typing import Any, Final, Protocol, cast
 
 BUSY: Final = 5.0  # seconds to wait for another process that writes
-CONNECT: Final = 3  # seconds
-LOCK: Final = 7_220_114  # of PostgreSQL's advisory locks: who brings the schema up to date
+BOUND: Final = 1500  # values of one statement: fifty entries, for which the interpreter is left alone meanwhile
 
 # Each is run once, in order; a new one goes to the end.
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
@@ -46,6 +44,13 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         )""",
         "CREATE TABLE changes (what TEXT PRIMARY KEY, number BIGINT NOT NULL)",
     ),
+    (
+        # What entries add up to by the day (of UTC, since 1970), so that what a budget has left is no sum over all.
+        """CREATE TABLE totals (
+            scope TEXT NOT NULL, name TEXT NOT NULL, day INTEGER NOT NULL, cost BIGINT NOT NULL, charge BIGINT NOT NULL,
+            PRIMARY KEY (scope, name, day)
+        )""",
+    ),
 )
 
 Row = tuple[Any, ...]
@@ -57,6 +62,10 @@ class Away(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class Unfit(Away):
+    """The store is there, and will not have these rows for what is in them."""
 
 
 class Database(Protocol):
@@ -75,6 +84,10 @@ class Database(Protocol):
         """How many rows it touched."""
         ...
 
+    def load(self, table: str, columns: Sequence[str], key: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
+        """Insert those whose key is not there yet; how many. Many at once, within a transaction."""
+        ...
+
     def transaction(self) -> contextlib.AbstractContextManager[None]: ...
     def close(self) -> None: ...
 
@@ -83,13 +96,15 @@ def database(url: str) -> Database:
     """`sqlite:///relative.db`, `sqlite:////absolute.db`, or `postgresql://user:password@host/name`."""
     if url.startswith("sqlite:///"):
         return Sqlite(Path(urllib.parse.unquote(url.removeprefix("sqlite:///"))))
-    return Postgres(url)
+    module = importlib.import_module("router.stores.postgres")
+    return cast(Database, module.Postgres(url))
 
 
 class Sqlite:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._connection: sqlite3.Connection | None = None
+        self._inode = 0
 
     def open(self) -> None:
         with self._away():
@@ -102,18 +117,20 @@ class Sqlite:
             try:
                 self._path.chmod(0o600)
                 opened.execute("PRAGMA journal_mode = WAL")
-                opened.execute("PRAGMA synchronous = NORMAL")
+                opened.execute("PRAGMA synchronous = FULL")  # what is committed outlasts the machine's own end
                 _migrate_sqlite(opened)
             except BaseException:
                 opened.close()
                 raise
-            self._connection = opened
+            self._connection, self._inode = opened, os.stat(self._path).st_ino
         return self._connection
 
     @contextlib.contextmanager
     def _away(self) -> Iterator[None]:
         try:
             yield
+        except _UNFIT as error:
+            raise Unfit(f"SQLite: {error}") from None
         except (sqlite3.Error, OSError) as error:
             raise Away(f"SQLite: {error}") from None
 
@@ -129,9 +146,25 @@ class Sqlite:
         with self._away():
             return self._connected().executemany(sql, rows).rowcount
 
+    def load(self, table: str, columns: Sequence[str], key: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
+        each = max(1, BOUND // len(columns))
+        whole, single = (_insert(table, columns, key, count) for count in (each, 1))
+        done = 0
+        left = iter(rows)
+        with self._away():
+            connection = self._connected()
+            while taken := list(itertools.islice(left, each)):
+                if len(taken) == each:
+                    done += connection.execute(whole, list(itertools.chain.from_iterable(taken))).rowcount
+                else:
+                    done += connection.executemany(single, taken).rowcount
+        return done
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         with self._away():
+            if self._connection is not None and os.stat(self._path).st_ino != self._inode:
+                self.close()  # another file stands in its place
             connection = self._connected()
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -149,6 +182,22 @@ class Sqlite:
             self._connection = None
 
 
+_UNFIT: Final = (
+    sqlite3.IntegrityError,
+    sqlite3.DataError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    OverflowError,
+    UnicodeEncodeError,
+)
+
+
+def _insert(table: str, columns: Sequence[str], key: Sequence[str], count: int) -> str:
+    row = f"({', '.join('?' * len(columns))})"
+    values = ", ".join([row] * count)
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {values} ON CONFLICT ({', '.join(key)}) DO NOTHING"  # noqa: S608 - of constants
+
+
 def _migrate_sqlite(connection: sqlite3.Connection) -> None:
     (done,) = connection.execute("PRAGMA user_version").fetchone()
     if done >= len(MIGRATIONS):
@@ -164,79 +213,3 @@ def _migrate_sqlite(connection: sqlite3.Connection) -> None:
     except BaseException:
         connection.execute("ROLLBACK")
         raise
-
-
-class Postgres:
-    def __init__(self, url: str) -> None:
-        if psycopg is None:
-            raise Away("PostgreSQL: psycopg is not installed; pip install 'inference-router[postgres]'")
-        self._url = url
-        self._connection: psycopg.Connection[Row] | None = None
-
-    def open(self) -> None:
-        with self._away():
-            self._connected()
-
-    def _connected(self) -> "psycopg.Connection[Row]":
-        if self._connection is None or self._connection.broken or self._connection.closed:
-            self._connection = None
-            options = "-c statement_timeout=30000 -c lock_timeout=5000"
-            opened = psycopg.connect(
-                self._url, autocommit=True, connect_timeout=CONNECT, options=options, keepalives_idle=10,
-                keepalives_interval=5, keepalives_count=2, tcp_user_timeout=10_000,
-            )  # fmt: skip
-            try:
-                _migrate_postgres(opened)
-            except BaseException:
-                opened.close()
-                raise
-            self._connection = opened
-        return self._connection
-
-    @contextlib.contextmanager
-    def _away(self) -> Iterator[None]:
-        try:
-            yield
-        except (psycopg.Error, OSError) as error:
-            # The text of a failure to connect may hold the address, with its password.
-            raise Away(f"PostgreSQL: {type(error).__name__}") from None
-
-    def rows(self, sql: str, values: Sequence[Any] = ()) -> Iterator[Row]:
-        with self._away():
-            yield from self._connected().execute(_numbered(sql), values)
-
-    def run(self, sql: str, values: Sequence[Any] = ()) -> int:
-        with self._away():
-            return self._connected().execute(_numbered(sql), values).rowcount
-
-    def many(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
-        with self._away(), self._connected().cursor() as cursor:
-            cursor.executemany(_numbered(sql), rows)
-            return cursor.rowcount
-
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
-        with self._away(), self._connected().transaction():
-            yield
-
-    def close(self) -> None:
-        if self._connection is not None:
-            with contextlib.suppress(psycopg.Error):
-                self._connection.close()
-            self._connection = None
-
-
-def _numbered(sql: str) -> bytes:
-    return sql.replace("%", "%%").replace("?", "%s").encode()
-
-
-def _migrate_postgres(connection: "psycopg.Connection[Row]") -> None:
-    with connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
-        connection.execute("CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY)")
-        found = connection.execute("SELECT coalesce(max(number), 0) FROM migrations").fetchone()
-        done = found[0] if found else 0
-        for number, statements in enumerate(MIGRATIONS[done:], done + 1):
-            for statement in statements:
-                connection.execute(statement.encode())
-            connection.execute("INSERT INTO migrations VALUES (%s)", (number,))

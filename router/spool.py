@@ -1,0 +1,234 @@
+"""What happened and is not in the books yet, in files that outlive this process: intents before calls, entries after.
+
+A directory for each process, with a lock that it holds for its life: whoever can take the lock knows it to be an
+orphan's and may write it into the books (router/orphans.py). Appending is a copy into mapped memory and no system call,
+except where a segment is full. What is bounded stays so: past the limit, or on a full disk, `append` raises Full. A
+segment is deleted once all in it is in the books and no intent in it is open; intents that stay open for long are moved
+on when room gets scarce.
+
+One thread appends; one other reads, prepares and deletes.
+"""
+
+import contextlib
+import fcntl
+import itertools
+import mmap
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from router.segment import LONGEST, Segment
+
+SEGMENT: Final = 8 << 20  # bytes
+INTENT: Final = 1
+ENTRY: Final = 2
+SLICE: Final = 128  # records between two chances for other threads
+LOCK: Final = "lock"
+
+
+class Full(Exception):
+    """No room is left for what happens next."""
+
+
+class _Named(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What both kinds begin with."""
+
+    id: str
+
+
+_named: Final = msgspec.msgpack.Decoder(_Named).decode
+
+
+class Spool:
+    """`has_room` tells whether an intent would be taken; the last segment that fits is left to entries."""
+
+    def __init__(self, directory: Path, limit: int, segment: int = SEGMENT) -> None:
+        self.has_room = True
+        self.damaged = 0
+        self._root = directory
+        self._size = max(min(segment, limit // 4) // mmap.PAGESIZE, 1) * mmap.PAGESIZE
+        self._most = max(limit // self._size, 2)  # segments
+        self._numbers = itertools.count()
+        self._denied = False  # the disk refused a segment
+        self._segments: list[Segment] = []  # in the order of writing
+        self._current: Segment | None = None
+        self._spare: Segment | None = None
+        self._carried: Segment | None = None  # where open intents of older segments are moved to
+        self._where: dict[str, Segment] = {}  # an open intent's id → where it stands
+        self._lock = -1
+        self.directory = directory
+
+    def open(self) -> None:
+        """OSError where the directory cannot be made or written to; a full disk is none."""
+        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        name = f"{os.getpid()}-{os.urandom(4).hex()}"
+        made = self._root / f".{name}"  # not looked at by others before it is locked
+        made.mkdir(mode=0o700)
+        self._lock = os.open(made / LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.directory = made.rename(self._root / name)
+        with contextlib.suppress(Full):
+            self._turn(ENTRY)
+
+    def append(self, kind: int, payload: bytes) -> None:
+        if kind == INTENT and not self.has_room:
+            raise Full
+        current = self._current
+        if current is None or not current.put(kind, payload):
+            if len(payload) > min(LONGEST, self._size // 2):
+                raise Full
+            self._turn(kind).put(kind, payload)
+
+    def _turn(self, kind: int) -> Segment:
+        """The next segment to append to."""
+        after = len(self._segments) + 1
+        if kind == INTENT and after >= self._most:
+            self.has_room = False
+        if after > self._most or (not self.has_room and kind == INTENT):
+            raise Full
+        following, self._spare = self._spare, None
+        if following is None:
+            if self._denied:
+                raise Full
+            following = self._create("s")
+        self._segments.append(following)
+        if self._current is not None:
+            self._current.sealed = True
+        self._current = following
+        return following
+
+    def _create(self, letter: str) -> Segment:
+        try:
+            return Segment.create(self.directory / f"{letter}{next(self._numbers):08}", self._size)
+        except OSError:
+            self._denied, self.has_room = True, False
+            raise Full from None
+
+    # For the other thread.
+
+    def read(self, most: int) -> list[bytes]:
+        """Entries that have not been read yet, in the order of writing; what has no end yet is remembered."""
+        found: list[bytes] = []
+        for segment in list(self._segments):
+            while len(found) < most and (pieces := segment.read(min(SLICE, most - len(found)))):
+                for kind, payload in pieces:
+                    if kind == ENTRY:
+                        found.append(payload)
+                    elif (name := id_of(payload)) is not None:
+                        segment.open[name] = payload
+                        self._where[name] = segment
+                    else:
+                        self.damaged += 1
+                time.sleep(0)
+        return found
+
+    def written(self, ended: Iterable[str]) -> None:
+        """All that was read is in the books, and so are the ends of these."""
+        for name in ended:
+            segment = self._where.pop(name, None)
+            if segment is not None:
+                segment.open.pop(name, None)
+        for segment in list(self._segments):
+            if segment.exhausted and (not segment.open or (self._scarce and self._carry(segment))):
+                self.damaged += segment.damaged
+                self._segments.remove(segment)
+                segment.drop()
+
+    @property
+    def _scarce(self) -> bool:
+        return self._denied or len(self._segments) * 2 > self._most
+
+    def _carry(self, segment: Segment) -> bool:
+        """Move its open intents on, where that frees more than it takes."""
+        if sum(map(len, segment.open.values())) * 4 > self._size:
+            return False
+        for name, payload in list(segment.open.items()):
+            if self._carried is None or not self._carried.put(INTENT, payload):
+                if len(self._segments) >= self._most:
+                    return False
+                try:
+                    carried = self._create("c")
+                except Full:
+                    return False
+                if self._carried is not None:
+                    self._carried.sealed = True
+                self._carried = carried
+                self._segments.append(carried)
+                carried.put(INTENT, payload)
+            self._carried.skip()
+            self._carried.open[name] = segment.open.pop(name)
+            self._where[name] = self._carried
+        return True
+
+    def prepare(self) -> None:
+        """The next segment at hand before it is needed; and whether there is room again."""
+        room = len(self._segments) + 1 < self._most
+        if room and self._spare is None and (self._denied or not self.has_room or self._nearly()):
+            try:
+                self._spare = self._create("s")
+            except Full:
+                return
+        if room:
+            self._denied, self.has_room = False, True
+
+    def _nearly(self) -> bool:
+        return self._current is None or self._current.used * 2 > self._size
+
+    def sync(self) -> None:
+        """What was appended before is on the disk when this returns."""
+        for path in [*(each.path for each in list(self._segments)), self.directory]:
+            with contextlib.suppress(FileNotFoundError):  # all of it is in the books
+                _to_disk(path)
+
+    def close(self, unwritten: bool = False) -> None:
+        """What is not in the books stays, for whoever finds it. `unwritten`: not all that was read is."""
+        empty = not (unwritten or self._where or any(each.behind for each in self._segments))
+        for segment in [*self._segments, *([self._spare] if self._spare else [])]:
+            segment.close()
+        if empty and self._lock >= 0:
+            remove(self.directory)
+        if self._lock >= 0:
+            os.close(self._lock)
+        self._segments, self._spare, self._current, self._carried, self._lock = [], None, None, None, -1
+        self.has_room, self._denied = False, True
+
+
+def take(directory: Path) -> int | None:
+    """The lock of a process that is gone, as an open file; None while it lives."""
+    try:
+        lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError:
+        return None
+    with contextlib.suppress(OSError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(lock).st_nlink:
+            return lock
+    os.close(lock)
+    return None
+
+
+def remove(directory: Path) -> None:
+    """The lock last, so that what is left of it halfway is still found."""
+    with contextlib.suppress(OSError):  # another began to look at it, or it is gone
+        for path in sorted(directory.iterdir(), key=lambda each: each.name == LOCK):
+            path.unlink(missing_ok=True)
+        directory.rmdir()
+
+
+def id_of(payload: bytes) -> str | None:
+    try:
+        return _named(payload).id
+    except msgspec.DecodeError:
+        return None
+
+
+def _to_disk(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

@@ -8,7 +8,8 @@ refusal, which then rests the key here too, so nobody waits for an answer and no
 
 import asyncio
 import math
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 from typing import Any, Final, Protocol
 
@@ -36,7 +37,7 @@ class Transport(Protocol):
 class Rests:
     """`publish` what rests here, `merge` what rests elsewhere."""
 
-    def __init__(self, resting: Resting, clock: Any = monotonic) -> None:
+    def __init__(self, resting: Resting, clock: Callable[[], float] = monotonic) -> None:
         self.resting = resting
         self._clock = clock
         self._ways: tuple[Transport, ...] = ()
@@ -105,6 +106,32 @@ class ToSiblings:
     async def tell(self, rests: Sequence[Told]) -> None:
         for message in messages(rests):
             await self._siblings.ask_all(f"{WORD} {message}")
+
+
+class Shared(Protocol):
+    """What replicas share (router/stores/redis): names at rest until a moment of Unix time."""
+
+    heard: Callable[[str, float], None] | None
+
+    def publish(self, name: str, until_unix: float) -> None: ...
+
+
+class ToReplicas:
+    """The other replicas, by a store that keeps a name and its moment: the reason goes before the name."""
+
+    def __init__(self, shared: Shared, rests: Rests) -> None:
+        self._shared = shared
+        self._rests = rests
+        shared.heard = self._heard
+
+    async def tell(self, rests: Sequence[Told]) -> None:
+        now = time.time()
+        for name, seconds, why in rests:
+            self._shared.publish(f"{why} {name}", now + seconds)
+
+    def _heard(self, said: str, seconds: float) -> None:
+        why, _, name = said.partition(" ")
+        self._rests.merge([(name, seconds, why)])
 
 
 def messages(rests: Sequence[Told]) -> list[str]:

@@ -30,7 +30,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("router.retry", "router.health", "router.keys", "router.headroom", "router.ceiling"),
     ("router.rests",),
     ("router.keypool",),
-    ("router.call", "router.doorman"),
+    ("router.call", "router.doorman", "router.loans"),
     ("router.routing", "router.story"),
     ("router.splice", "router.prices", "router.units"),
     ("router.estimates", "router.charges"),

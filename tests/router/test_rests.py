@@ -2,13 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from router.health import Resting
-from router.rests import LEAST, MOST, WORD, Rests, Told, ToSiblings, messages, read
+from router.rests import LEAST, MOST, WORD, Rests, Told, ToReplicas, ToSiblings, messages, read
 from router.siblings import LONGEST_NAME, Siblings
 
 GROQ = "groq/…ab12"
@@ -61,6 +61,29 @@ def test_a_shorter_rest_never_takes_the_place_of_a_longer_one_nor_of_its_reason(
     rests.merge([(GROQ, 5.0, "limited")])
     rests.publish(GROQ, 9.0, "limited")
     assert resting.until(GROQ) == 600.0 and rests.why(GROQ) == "refused"
+
+
+class Shared:
+    """A store that replicas share, as one of them sees it."""
+
+    def __init__(self) -> None:
+        self.heard: Callable[[str, float], None] | None = None
+        self.others: list[Shared] = []
+
+    def publish(self, name: str, until_unix: float) -> None:
+        for each in self.others:
+            if each.heard is not None:
+                each.heard(name, until_unix - time.time())
+
+
+def test_replicas_are_told_the_reason_with_the_name() -> None:
+    one, two = Rests(Resting()), Rests(Resting())
+    here, there = Shared(), Shared()
+    here.others = [there]
+    way, _ = ToReplicas(here, one), ToReplicas(there, two)
+    asyncio.run(way.tell([("groq/a model", 60.0, "limited"), (GROQ, 600.0, "refused")]))
+    assert two.why(GROQ) == "refused" and two.why("groq/a model") == "limited"
+    assert two.resting.until(GROQ) == pytest.approx(time.monotonic() + 600, abs=1)
 
 
 def test_many_rests_make_messages_that_are_short_enough_and_lose_none() -> None:

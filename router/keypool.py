@@ -263,6 +263,10 @@ class KeyPool:
             cap.reached.kind if cap is not None and cap.full(now) and cap.reached is not None else "",
         )
 
+    def peek(self, now: float) -> Lent | None:
+        """A key for a question that is no call (a list of models, a probe): nothing is counted, nothing given back."""
+        return next((lent for lent in self._lent if self._resting.until(lent.name) <= now), None)
+
     def names(self) -> list[str]:
         return [lent.name for lent in self._lent]
 

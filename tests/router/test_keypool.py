@@ -341,6 +341,13 @@ def test_a_loan_without_bounds_has_nothing_to_give_back() -> None:
     keys.spend(loan.name, 5)
 
 
+def test_a_question_that_is_no_call_counts_nowhere(store: MemoryStore) -> None:
+    keys = pool({"key": "a", "concurrency": 1}, store=store)
+    assert keys.peek(0.0) is not None and keys.lend(0.0) is not None and keys.peek(0.0) is not None
+    refused(keys, "a", 401, 0.0)
+    assert keys.peek(1.0) is None
+
+
 class Remote(MemoryStore):
     """One that must not be waited for here."""
 

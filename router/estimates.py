@@ -5,7 +5,8 @@ longer than everything else here. What is counted this way is marked so, and giv
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -22,10 +23,10 @@ from router.usage import both, of_head
 
 DEFAULT: Final = 4096  # tokens that an answer may have where nothing says how many
 PICTURE: Final = 1024  # tokens that a picture in a prompt comes to
+SAMPLE: Final = 64  # events of a stream that are looked into, where it must be
 LAST: Final = 4  # events that an answer may end in without any text: its end, its usage
 
 WRITES: Final = frozenset({spec.CONVERSATIONAL, spec.TEXT_GENERATION, spec.RESPONSES})
-_FRAMED: Final = frozenset({spec.CONVERSATIONAL, spec.TEXT_GENERATION})
 READS: Final = WRITES | {spec.FEATURE_EXTRACTION, spec.SENTENCE_SIMILARITY, spec.TEXT_RANKING, spec.MODERATION}
 _PROMPTS: Final = frozenset({
     "messages", "prompt", "inputs", "input", "system", "instructions", "tools", "functions", "response_format",
@@ -37,6 +38,7 @@ _SAID: Final = frozenset({
     "content", "text", "generated_text", "reasoning_content", "reasoning", "thinking", "arguments", "response",
     "refusal",
 })  # fmt: skip
+_STREAMED: Final = _SAID - {"generated_text"}  # which a stream says at its end, once more
 
 _file = re.compile(rb"data:[\w.+-]{1,64}/[\w.+-]{1,64};base64,[A-Za-z0-9+/=_-]*")
 _int: Final[msgspec.json.Decoder[int]] = msgspec.json.Decoder(int)
@@ -116,41 +118,47 @@ def _prompts(fields: Fields) -> int:
     return max(1, len(found)) if found and bytes(found[0])[:1] in (b'"', b"[") else 1
 
 
-class Meter:
-    """What of a stream has passed since an upstream last said how much that is: only sizes, nothing is looked into."""
-
-    __slots__ = ("events", "least", "size")
-
-    def __init__(self) -> None:
-        self.restart()
-
-    def restart(self) -> None:
-        self.events = self.size = 0
-        self.least = 1 << 30
-
-    def event(self, size: int) -> None:
-        self.events += 1
-        self.size += size
-        if size < self.least:
-            self.least = size
-
-    def tokens(self, framed: bool) -> int:
-        """An event is a token; or more where all events are `framed` alike, so that what one has beyond the smallest is
-        text."""
-        return max(self.events, (self.size - self.events * self.least) // 4) if framed and self.events else self.events
+def so_far(story: Story) -> int:
+    """The tokens that a stream has come to by now, at least: what was told last, and one for each event since."""
+    return story.record.output_tokens + story.events
 
 
-def streamed(story: Story, call: Call, meter: Meter, whole: bool) -> None:
-    """A stream has ended, `whole` or not: what it came to beyond what was told is counted here."""
-    record = story.record
-    told = story.wrote and (not meter.events or (whole and (record.output_tokens > 0 or meter.events <= LAST)))
+def streamed(story: Story, call: Call, payloads: Sequence[bytes], whole: bool) -> None:
+    """A stream has ended, `whole` or not: what was not told is counted here, and marked so. `payloads`: of its last
+    events, as many as there are.
+    """
+    record, events = story.record, story.events
+    told = story.wrote and (not events or (whole and (record.output_tokens > 0 or events <= LAST)))
     if not told and call.endpoint.task in WRITES:
-        framed = record.dialect == "openai" and record.task in _FRAMED
-        record.output_tokens += meter.tokens(framed)
+        record.output_tokens += tokens_of(payloads, events)
         record.estimated = True
     if not story.read and call.endpoint.task in READS:
         record.input_tokens = estimate_input(call)
         record.estimated = True
+
+
+def tokens_of(payloads: Sequence[bytes], events: int) -> int:
+    """The last so many events as tokens: one each that has text, or more by its length. Where not all of them are
+    here, or they are very many, the last ones speak for all.
+    """
+    sample = min(SAMPLE, len(payloads), events)
+    if not sample:
+        return events
+    sizes = [_said_by(payload) for payload in islice(reversed(payloads), sample)]
+    found = max(sum(1 for each in sizes if each), (sum(sizes) + 3) // 4)
+    return found if sample == events else -(-found * events // sample)
+
+
+def _said_by(payload: bytes) -> int:
+    """Bytes of text in one event. What the events of /v1/responses say at their end was all said before."""
+    try:
+        event = _any(payload)
+    except _UNREADABLE:
+        return 0
+    kind = event.get("type") if isinstance(event, dict) else None
+    if isinstance(kind, str) and kind.startswith("response."):
+        return len(event["delta"].encode()) if isinstance(event.get("delta"), str) else 0
+    return _texts(event, _STREAMED)
 
 
 def completed(
@@ -172,16 +180,18 @@ def completed(
 def output_of(body: bytes) -> int:
     """The tokens of a whole answer's texts."""
     try:
-        return (_texts(_any(body)) + 3) // 4
+        return (_texts(_any(body), _SAID) + 3) // 4
     except _UNREADABLE:
         return 0
 
 
-def _texts(value: Any) -> int:
+def _texts(value: Any, names: frozenset[str]) -> int:
     """Bytes of what was said, wherever in the answer that is."""
     if isinstance(value, list):
-        return sum(map(_texts, value))
+        return sum(_texts(each, names) for each in value)
     if not isinstance(value, dict):
         return 0
-    said = sum(len(each.encode()) for name, each in value.items() if name in _SAID and isinstance(each, str))
-    return said + sum(_texts(each) for each in value.values() if isinstance(each, dict | list))
+    said = sum(len(each.encode()) for name, each in value.items() if name in names and isinstance(each, str))
+    if isinstance(value.get("reasoning_content"), str) and isinstance(value.get("reasoning"), str):
+        said -= len(value["reasoning"].encode())  # by both its names
+    return said + sum(_texts(each, names) for each in value.values() if isinstance(each, dict | list))

@@ -17,6 +17,7 @@ class Story:
 
     __slots__ = (
         "endpoint",
+        "events",
         "first",
         "gone",
         "proven",
@@ -40,6 +41,7 @@ class Story:
         self.waited = 0.0  # seconds spent waiting for upstreams before that
         self.read = self.wrote = False  # how many tokens, an upstream has said
         self.written = 0  # of those read, the ones that the provider wrote to its cache
+        self.events = 0  # of a stream, that have passed since an upstream last said how many tokens it wrote
 
     def become(self, endpoint: Endpoint) -> None:
         """The path left the task open; now it is known."""
@@ -60,6 +62,7 @@ class Story:
         if usage.output is not None:
             record.output_tokens = usage.output
             self.wrote = True
+            self.events = 0
         if usage.cached is not None:
             record.cached_tokens = usage.cached
         if usage.reasoning is not None:

@@ -106,15 +106,18 @@ def test_costs_and_charges_are_exact() -> None:
         if (r is not None or w is not None) and ((r is None and read) or (w is None and wrote)):
             assert found is None
             continue
-        parts = [(read - cached - written, r), (cached, r if c is None else c), (written, r if k is None else k),
-                 (wrote - thought, w), (thought, w if t is None else t)]  # fmt: skip
-        parts = parts if price.by_token else []
-        wholes = Fraction(round(seconds * 10**6), 10**6)
-        paid = [(Fraction(images), image), (wholes, second), (Fraction(characters), character)]
+        parts: list[tuple[int | Fraction, int | None]] = []
+        if price.by_token:
+            parts += [(read - cached - written, r), (cached, r if c is None else c), (written, r if k is None else k)]
+            parts += [(wrote - thought, w), (thought, w if t is None else t)]
+        heard = Fraction(round(seconds * 10**6), 10**6)
+        paid: list[tuple[int | Fraction, int | None]] = [(images, image), (heard, second), (characters, character)]
         if not parts and not any(count and rate is not None for count, rate in paid):
             assert found is None
             continue
-        exact = sum((count * Fraction(rate or 0, 10**6) for count, rate in (*parts, *paid)), Fraction(0))
+        exact = Fraction(0)
+        for count, rate in (*parts, *paid):
+            exact += Fraction(rate or 0, 10**6) * count
         assert found is not None and 0 <= found - exact < 1
         markup = dice.randrange(10**6 + 1)
         charge = charge_of(found, markup, "routed")

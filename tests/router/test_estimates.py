@@ -1,18 +1,19 @@
 """What a call may come to, and what it came to where nobody says: near enough, and marked as no more than that."""
 
 import base64
-import random
 import timeit
 from typing import Any
 
+import msgspec
 import pytest
 
+from providers.dialects import DIALECTS
 from router import estimates
 from router.call import Endpoint
-from router.estimates import Meter, completed, estimate_input, most_output, streamed
+from router.estimates import completed, estimate_input, most_output, streamed, tokens_of
 from router.story import Story
 from router.usage import Usage
-from tests.router.stories import CHAT, call_of, candidate
+from tests.router.stories import call_of, candidate
 
 SAY = [{"role": "user", "content": "x" * 400}]
 
@@ -78,35 +79,46 @@ def test_where_nothing_says_it_there_is_a_default_or_what_is_asked_for_in_its_pl
     assert most_output(hub, candidate("groq", "conversational", "openai")) == 1024
 
 
-def chunk(text: str) -> int:
-    return len(
-        '{"id":"chatcmpl-1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":""}}]}' + text
-    )
+def chunk(text: str, name: str = "content") -> bytes:
+    return msgspec.json.encode({"id": "c", "choices": [{"index": 0, "delta": {name: text}, "finish_reason": None}]})
 
 
-def test_a_stream_counts_its_events_and_what_they_have_beyond_the_smallest() -> None:
-    one_each, bundled = Meter(), Meter()
-    for _ in range(100):
-        one_each.event(chunk("word"))
-        bundled.event(chunk("four words of text that came at once " + "x" * random.Random(1).randrange(9)))
-    bundled.event(chunk(""))
-    assert one_each.tokens(True) == 100
-    assert 800 < bundled.tokens(True) < 1200
-    assert bundled.tokens(False) == 101
-    assert Meter().tokens(True) == 0
+END = msgspec.json.encode({"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+
+
+def test_a_stream_is_counted_by_its_events_with_text_and_by_that_text() -> None:
+    one_each = [chunk(""), *[chunk("word")] * 100, END]
+    assert tokens_of(one_each, 102) == 100
+    assert tokens_of([chunk("four words of text that came")] * 100, 100) == 700
+    assert tokens_of([chunk("hm", "reasoning_content")] * 50 + [chunk("ah")] * 10, 60) == 60
+    both = msgspec.json.encode({"choices": [{"delta": {"reasoning_content": "x" * 40, "reasoning": "x" * 40}}]})
+    assert tokens_of([both], 1) == 10
+    assert tokens_of([b"{", b"3", b"[]"], 3) == 0
+
+
+def test_a_stream_of_another_shape_is_counted_by_what_it_says_once() -> None:
+    token = msgspec.json.encode({"index": 1, "token": {"id": 1, "text": " word"}, "generated_text": None})
+    last = msgspec.json.encode({"index": 1, "token": {"id": 1, "text": " word"}, "generated_text": "x" * 4000})
+    assert tokens_of([token, last], 2) == 3
+    delta = msgspec.json.encode({"type": "response.output_text.delta", "delta": "word"})
+    done = msgspec.json.encode({"type": "response.output_text.done", "text": "x" * 4000})
+    assert tokens_of([delta, delta, done], 3) == 2
+
+
+def test_of_a_long_stream_the_last_events_speak_for_all() -> None:
+    assert tokens_of([chunk("word")] * 1024, 5000) == 5000
+    assert tokens_of([chunk("x" * 40)] * 4, 5000) == 50_000
+    assert tokens_of([], 7) == 7
 
 
 def left(usage: Usage | None, events: int, after: int, whole: bool) -> Story:
     """A stream of so many events, and so many behind the one that said what was used."""
-    story, meter = Story("r", Endpoint(CHAT, "conversational"), 0.0), Meter()
-    for _ in range(events):
-        meter.event(chunk("word"))
+    story = Story("r", Endpoint(DIALECTS["openai"], "conversational"), 0.0)
+    story.events = events
     if usage is not None:
         story.use(usage)
-        meter.restart()
-    for _ in range(after):
-        meter.event(chunk("word"))
-    streamed(story, call_of({"messages": SAY}), meter, whole)
+    story.events += after
+    streamed(story, call_of({"messages": SAY}), [chunk("word")] * (events + after), whole)
     return story
 
 
@@ -144,12 +156,12 @@ def test_a_whole_answer_that_says_nothing_is_counted_by_its_texts() -> None:
     assert completed(call, at, Usage(3), {}, b"{") == Usage(3, 0, estimated=True)
 
 
-def test_what_the_meter_and_the_reservation_take() -> None:
-    meter, call, at = Meter(), call_of({"messages": SAY, "max_tokens": 50, "stream": True, "model": "m"}), candidate()
-    size = 200
+def test_what_estimates_take() -> None:
+    call, at = call_of({"messages": SAY, "max_tokens": 50, "stream": True, "model": "m"}), candidate()
+    payloads = [chunk("word")] * 1000
     took = [
-        min(timeit.repeat(each, number=20_000, repeat=5)) / 20_000 * 1e6
-        for each in (lambda: meter.event(size), lambda: estimate_input(call), lambda: most_output(call, at))
+        min(timeit.repeat(each, number=200, repeat=5)) / 200 * 1e6
+        for each in (lambda: estimate_input(call), lambda: most_output(call, at), lambda: tokens_of(payloads, 1000))
     ]
-    print("Meter.event {:.3f} µs, estimate_input {:.2f} µs, most_output {:.2f} µs".format(*took))
-    assert took[0] < 2
+    print("estimate_input {:.2f} µs, most_output {:.2f} µs, a stream that was left {:.0f} µs".format(*took))
+    assert took[0] < 20

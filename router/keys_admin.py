@@ -19,6 +19,7 @@ from router.plans import STYLES, KeyRow, PlanSettings, VirtualKey
 from router.settings import duration
 from router.stores.keyrows import GRACE, KeyRows, NameTaken, NoSuchKey
 from router.stores.sql import Away
+from router.stores.storedkeys import StoredKeys
 
 LARGEST: Final = 64 * 1024  # bytes of a body
 LONGEST_GRACE: Final = 90 * 86400.0
@@ -27,16 +28,13 @@ T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-class Shown(Protocol):
-    """What is in use: `keyrows` is None where no store is configured; `changed` has the new keys known soon."""
+class InUse(Protocol):
+    """Of a Config."""
 
-    @property
-    def keyrows(self) -> KeyRows | None: ...
     @property
     def plans(self) -> Mapping[str, PlanSettings]: ...
     @property
-    def file_keys(self) -> Sequence[VirtualKey]: ...
-    def changed(self) -> None: ...
+    def virtual_keys(self) -> Sequence[VirtualKey]: ...
 
 
 class Wrong(Exception):
@@ -50,11 +48,19 @@ class Wrong(Exception):
 
 
 class KeysAdmin:
-    def __init__(self, shown: Shown, guard: Callable[[Endpoint], Any], clock: Callable[[], float] = time.time) -> None:
-        self._shown = shown
+    """`stored` is None where no store is configured."""
+
+    def __init__(
+        self,
+        stored: StoredKeys | None,
+        in_use: Callable[[], InUse],
+        guard: Callable[[Endpoint], Any],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._stored = stored
+        self._in_use = in_use
         self._guard = guard
         self._clock = clock
-        self._one = asyncio.Lock()  # a connection is for one at a time
 
     def routes(self) -> list[Route]:
         return [
@@ -65,10 +71,10 @@ class KeysAdmin:
         ]
 
     async def _list(self, request: Request) -> Response:
-        rows = await self._with(lambda rows: rows.rows()) if self._shown.keyrows is not None else []
+        rows = await self._with(lambda rows: rows.rows()) if self._stored is not None else []
         now, all_of_them = self._clock(), "all" in request.query_params
         shown = [view(row, now) for row in rows if all_of_them or _is_live(row, now)]
-        return _json({"keys": [*(_of_file(each) for each in self._shown.file_keys), *shown]})
+        return _json({"keys": [*(_of_file(each) for each in self._in_use().virtual_keys), *shown]})
 
     async def _create(self, request: Request) -> Response:
         given = await _fields(request)
@@ -78,20 +84,19 @@ class KeysAdmin:
         if style not in STYLES:
             raise Wrong(422, f"expected {' or '.join(STYLES)}", "style")
         self._check_plan(given.get("plan", ""))
-        taken = {each.name for each in self._shown.file_keys}
+        taken = {each.name for each in self._in_use().virtual_keys}
         try:
             secret, row = await self._with(lambda rows: rows.create(name, given, style, taken))
         except NameTaken:
             raise Wrong(409, "a key has that name already", "name") from None
-        self._shown.changed()
         return _json({"key": secret, **view(row, self._clock())}, 201)
 
     def _check_plan(self, plan: object) -> None:
-        if isinstance(plan, str) and plan and plan not in self._shown.plans:
+        if isinstance(plan, str) and plan and plan not in self._in_use().plans:
             raise Wrong(422, "no plan has that name", "plan")
 
     async def _rotate(self, request: Request) -> Response:
-        name = self._stored(request)
+        name = self._name(request)
         given = await _fields(request)
         style = given.pop("style", "hf")
         try:
@@ -104,28 +109,24 @@ class KeysAdmin:
             field = "style" if style not in STYLES else next(iter(given))[:64]
             raise Wrong(422, "expected hf or sk" if field == "style" else "there is no such field", field)
         secret, row = await self._with(lambda rows: rows.rotate(name, grace, style))
-        self._shown.changed()
         return _json({"key": secret, **view(row, self._clock()), "old_until": _iso(self._clock() + grace)})
 
     async def _revoke(self, request: Request) -> Response:
-        name = self._stored(request)
+        name = self._name(request)
         count = await self._with(lambda rows: rows.revoke(name))
-        self._shown.changed()
         return _json({"name": name, "revoked": count})
 
-    def _stored(self, request: Request) -> str:
+    def _name(self, request: Request) -> str:
         name: str = request.path_params["name"]
-        if any(each.name == name for each in self._shown.file_keys):
+        if any(each.name == name for each in self._in_use().virtual_keys):
             raise Wrong(409, "this key stands in the file; change it there", "name")
         return name
 
     async def _with(self, work: Callable[[KeyRows], T]) -> T:
-        rows = self._shown.keyrows
-        if rows is None:
+        if self._stored is None:
             raise Wrong(409, "there is no store for keys: set stores.ledger, or write the key into the file")
         try:
-            async with self._one:
-                return await asyncio.to_thread(work, rows)
+            return await asyncio.to_thread(self._stored.change, work)
         except NoSuchKey:
             raise Wrong(404, "no live key of the store has that name", "name") from None
         except Away:

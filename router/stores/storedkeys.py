@@ -8,11 +8,12 @@ news: a database that lost its rows does not make every caller unknown.
 import contextlib
 import os
 import threading
+import time
 import urllib.parse
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
@@ -22,6 +23,9 @@ from router.stores.sql import Away, Database
 
 EVERY: Final = 1.0  # seconds between two looks
 _PATIENCE: Final = 1.0  # seconds for the thread to end
+
+
+T = TypeVar("T")
 
 
 class Adopts(Protocol):
@@ -38,8 +42,8 @@ class _Kept(msgspec.Struct, frozen=True):
 
 
 class StoredKeys:
-    """`connect` makes a connection for this alone; `url` names the database. `told` hears why it is away, and when it
-    is back (an empty reason).
+    """`connect` makes a connection for this alone, one for looking and one for changes; `url` names the database.
+    `told` hears why it is away, and when it is back (an empty reason).
     """
 
     def __init__(
@@ -49,17 +53,21 @@ class StoredKeys:
         file: Path | None,
         told: Callable[[str], None] = lambda _: None,
         every: float = EVERY,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._connect = connect
         self._of = _name_of(url)
         self._file = file
         self._told = told
         self._every = every
+        self._clock = clock
         self._database: Database | None = None
+        self._for_changes: Database | None = None
         self._snapshot: Snapshot | None = None
         self._keyrings: weakref.WeakSet[Adopts] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._looking = threading.Lock()
+        self._changing = threading.Lock()
         self._soon = threading.Event()
         self._closing = False
         self._away = ""
@@ -93,10 +101,11 @@ class StoredKeys:
         self._soon.set()
         if self._thread is not None:
             self._thread.join(_PATIENCE)
-        if self._looking.acquire(blocking=False):  # else it hangs in a question, and ends with the process
-            if self._database is not None:
-                self._database.close()
-            self._looking.release()
+        for lock, opened in ((self._looking, self._database), (self._changing, self._for_changes)):
+            if lock.acquire(blocking=False):  # else it hangs in a question, and ends with the process
+                if opened is not None:
+                    opened.close()
+                lock.release()
 
     def attach(self, keyring: Adopts) -> None:
         """It knows what is known, from now on, for as long as somebody else holds it."""
@@ -105,9 +114,14 @@ class StoredKeys:
             if self._snapshot is not None:
                 keyring.adopt(self._snapshot)
 
-    def soon(self) -> None:
-        """Look now: somebody here has changed something."""
+    def change(self, work: Callable[[KeyRows], T]) -> T:
+        """Work on the rows, which this process then knows at once. Blocks, and may raise Away: for a thread."""
+        with self._changing:
+            if self._for_changes is None:
+                self._for_changes = self._connect()
+            done = work(KeyRows(self._for_changes, self._clock))
         self._soon.set()
+        return done
 
     def look(self) -> None:
         """One look at the database. Never raises because of it."""

@@ -43,7 +43,8 @@ EVERYTHING = (
 
 def test_a_line_for_the_file_says_all_that_was_asked_for(file: Path) -> None:
     key, line = run("create", *EVERYTHING, "--print-only").stdout.splitlines()
-    file.write_text(f"plans: {{free: {{}}}}\nvirtual_keys:\n{line}\n")
+    upstreams = "{groq: {provider: groq, keys: [k]}, together: {provider: together, keys: [k]}}"
+    file.write_text(f"plans: {{free: {{}}}}\nupstreams: {upstreams}\nvirtual_keys:\n{line}\n")
     (made,) = config.load(file, {}).config.virtual_keys
     assert made.digest == digest_of(key.encode()) and key.startswith("sk-")
     assert (made.name, made.owner, made.plan, made.models, made.not_models) == (

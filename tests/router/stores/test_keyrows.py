@@ -351,6 +351,7 @@ def _watch(url: str, file: str, key: str, known: Event, closed: Event) -> None:
     stored.close()
 
 
+@pytest.mark.slow
 def test_two_processes_know_of_a_revocation_within_two_seconds(rows: KeyRows, url: str, tmp_path: Path) -> None:
     key, _ = rows.create("laptop", {})
     spawn = multiprocessing.get_context("spawn")

@@ -53,7 +53,7 @@ class RedisStore:
         self._script = Script(TELL)
         self._places = Places(Calendar(line.clock.seconds))
         self._seen = Seen(line.clock)
-        self._takes = Takes(line, self._seen, self._ttl // 1000)
+        self._takes = Takes(line, self._seen, self._ttl // 1000, self._estranged)
         self._pending = Pending()
         self._batch: Batch | None = None
         self._late: Batch | None = None  # sums of a batch that the Redis before may have heard
@@ -61,14 +61,14 @@ class RedisStore:
         self._tries = 0
         self._kept: dict[tuple[str, str], Kept] = {}
         self._marked: dict[str, int] = {}
-        self._born = ""
+        self.strange = False  # Redis is not the one that it was: to be met
         self._silent_until = 0.0
         self.shares = Shares(local, self._seen, self._unsent, replicas)
         self.fallbacks = self.replayed = self.dropped = 0
 
     @property
     def degraded(self) -> bool:
-        return self._line.open
+        return self._line.open or self.silent
 
     @property
     def failures(self) -> dict[str, int]:
@@ -80,7 +80,7 @@ class RedisStore:
         places = [(self._places.of(bound), n) for bound, n in asked]
         if not places:
             return None
-        if self._line.open:
+        if self._line.open or self.silent:
             return self._here(places, hold)
         try:
             verdict = await self._takes.ask(hold, places)
@@ -164,7 +164,7 @@ class RedisStore:
             self._pending.rate(place, amount)
         elif bound.kind == "budget":
             self._pending.spend(place, amount)
-        if self._line.open and place.rate:
+        if place.rate and self.degraded:
             self._local.add(self.shares.of(place), amount)
         self._wake()
 
@@ -177,7 +177,7 @@ class RedisStore:
 
     def level(self, bound: Bound) -> Level:
         place = self._places.of(bound)
-        if not self._line.open:
+        if not self.degraded:
             return self._seen.level(place)
         level = self._local.level(self.shares.of(place))
         return Level(self._of_all(bound, level.used), level.resets)
@@ -191,8 +191,8 @@ class RedisStore:
 
     @property
     def silent(self) -> bool:
-        """The other replicas must first say what they saw, or sums of ours would count as part of that."""
-        return self._silent_until > asyncio.get_running_loop().time()
+        """The other replicas must first say what they saw, or what we add would count as part of that."""
+        return bool(self._silent_until) and self._silent_until > asyncio.get_running_loop().time()
 
     @property
     def waiting(self) -> bool:
@@ -202,23 +202,26 @@ class RedisStore:
         sums = not self.silent
         return self._batch is not None or (sums and self._late is not None) or self._pending.any(sums)
 
-    async def tell(self) -> bool:
-        """All that there is to tell. False: this Redis is not the one that we knew."""
-        while self.waiting:
+    async def tell(self) -> None:
+        """All that there is to tell."""
+        while self.waiting and not self.strange:
             batch = self._batch = self._batch or self._next()
             try:
                 now, states = await self._run(batch)
             except Away as away:
-                self._refused(away)
-                return True
+                return self._refused(away)
             if states is False:
-                return False
+                return self._estranged()
             self._batch, self._tries = None, 0
             self._number += 1
             self.replayed += batch.here
             for index, first, second in states:
                 self._seen.hear(batch.places[index], first, second, now)
-        return True
+        return None
+
+    def _estranged(self) -> None:
+        self.strange = True
+        self._wake()
 
     def _next(self) -> Batch:
         if self.silent or self._late is None:
@@ -229,7 +232,7 @@ class RedisStore:
 
     async def _run(self, batch: Batch) -> tuple[int, Any]:
         until = asyncio.get_running_loop().time() + TIMEOUT
-        message = [self._born, *batch.message(self._ttl // 1000)]
+        message = [self._takes.born, *batch.message(self._ttl // 1000)]
         return await self._line.run(self._script, batch.keys, message, until)
 
     def _refused(self, away: Away) -> None:
@@ -242,9 +245,10 @@ class RedisStore:
 
     async def meet(self, born: str) -> None:
         """Which Redis this is. A new one is told what we saw last and what is held, or it raises Away."""
-        if born == self._born:
+        self.strange = False
+        if born == self._takes.born:
             return
-        if self._born:
+        if self._takes.born:
             for batch in self._all():
                 batch.keys[0] = f"{PREFIX}s:"  # it has no number
                 await self._run(batch)
@@ -252,7 +256,7 @@ class RedisStore:
                 self._late = self._batch
             self._batch = None
             self._silent_until = asyncio.get_running_loop().time() + OTHERS
-        self._born = born
+        self._takes.born = born
 
     def _all(self) -> list[Batch]:
         """All that is known of now, in calls that may be repeated."""

@@ -21,7 +21,6 @@ from router.stores.redis.clock import Clock
 
 TIMEOUT: Final = 0.08  # seconds of the 0.1 promised: the rest is for a busy loop
 CONNECTIONS: Final = 64
-_REFUSALS: Final = (ConnectionRefusedError, FileNotFoundError)
 _KEEPALIVE: Final = {socket.TCP_KEEPIDLE: 5, socket.TCP_KEEPINTVL: 2, socket.TCP_KEEPCNT: 3}
 
 _CLASSES: Final[tuple[tuple[type[Exception], str], ...]] = (
@@ -149,8 +148,8 @@ def judged(error: BaseException) -> tuple[str, bool]:
     for word, reason in _SAID:
         if word in text:
             return reason, False
-    if isinstance(error, redis.exceptions.ConnectionError) and isinstance(error.__cause__, _REFUSALS):
-        return "refused", False
+    if isinstance(error, redis.exceptions.ConnectionError) and " connecting to " in text:
+        return "refused", False  # or there was no way to it
     for kind, reason in _CLASSES:
         if isinstance(error, kind):
             return reason, reason in ("connection", "timeout")

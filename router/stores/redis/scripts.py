@@ -80,13 +80,15 @@ local function put(key, queue, hold, n, expires, ttl, till)
 end
 """
 
-# {ttl ms, {{hold, mark, not after, {bound…}}…}}: a bound {1, key, moved, part, amount, span, most, at, rest} or
-# {0, key (its queue is the next), n, amount, spent, till}. Answers for each {0, {{a, b}…}}, {which, a, b}: the one that
-# has no room, or {-1}: too late to be of use to who asked (a stopped Redis does what it was told when it goes on).
+# {born, ttl ms, {{hold, mark, not after, {bound…}}…}}: a bound {1, key, moved, part, amount, span, most, at, rest} or
+# {0, key (its queue is the next), n, amount, spent, till}; KEYS[1] is the name of this Redis. Answers for each {0, {{a,
+# b}…}}, {which, a, b}: the one that has no room, or {-1}: too late to be of use to who asked (a stopped Redis does what
+# it was told when it goes on). Or false: it is another Redis than the one that is meant.
 TAKE: Final = (
     _COUNTS
     + """
-local ttl = asked[1]
+if redis.call('GET', KEYS[1]) ~= asked[1] then return cmsgpack.pack({now, false}) end
+local ttl = asked[2]
 
 local function take(hold, mark, deadline, bounds)
   local group = KEYS[bounds[1][2]]
@@ -128,7 +130,7 @@ local function take(hold, mark, deadline, bounds)
 end
 
 local verdicts = {}
-for i, one in ipairs(asked[2]) do verdicts[i] = take(one[1], KEYS[one[2]], one[3], one[4]) end
+for i, one in ipairs(asked[3]) do verdicts[i] = take(one[1], KEYS[one[2]], one[3], one[4]) end
 return cmsgpack.pack({now, verdicts})
 """
 )

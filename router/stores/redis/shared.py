@@ -58,7 +58,7 @@ class Shared:
 
     @property
     def degraded(self) -> bool:
-        return self._line.open
+        return self.limits.degraded
 
     @property
     def reason(self) -> str:
@@ -91,11 +91,15 @@ class Shared:
         while True:
             await self._rest(due)
             now = loop.time()
-            if now >= due or (self.rests.waiting and not self._line.open):
+            if now >= due or self._urgent:
                 due = now + PULSE
                 await self._pulse()
-            if not await self.limits.tell():
-                await self._pulse()
+            await self.limits.tell()
+
+    @property
+    def _urgent(self) -> bool:
+        """The next beat should not wait for its time."""
+        return (self.limits.strange or self.rests.waiting) and not self._line.open
 
     async def _rest(self, due: float) -> None:
         """Until the next beat, or until there is something to tell."""
@@ -106,7 +110,7 @@ class Shared:
                     await self._wake.wait()
                     await asyncio.sleep(GATHER)
                     self._wake.clear()
-                    if self.limits.waiting or (self.rests.waiting and not self._line.open):
+                    if self.limits.waiting or self._urgent:
                         return
                     if self._line.open:
                         await asyncio.sleep(due - loop.time())

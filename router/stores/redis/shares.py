@@ -35,7 +35,8 @@ class Shares:
         amount = share = part(bound.amount, self.replicas)
         seconds = bound.seconds
         if place.rate and n > share:
-            amount = min(n, max(share, 2 * bound.amount // self.replicas))
+            amount = min(n, bound.amount, 2 * bound.amount // self.replicas)
+            amount = max(amount, share)
             seconds = bound.seconds * amount / max(1, share)
         return self._bound(bound, amount, seconds)
 

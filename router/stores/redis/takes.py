@@ -5,13 +5,14 @@ that comes to Redis too late to be of use counts for nothing there; a Redis that
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
 from router.stores.redis.line import TIMEOUT, Away, Line, Script
 from router.stores.redis.pending import asking
-from router.stores.redis.places import Place, mark_of
+from router.stores.redis.places import BORN, Place, mark_of
 from router.stores.redis.scripts import TAKE
 from router.stores.redis.seen import Seen
 
@@ -33,8 +34,12 @@ class Taking(msgspec.Struct, eq=False):
 
 
 class Takes:
-    def __init__(self, line: Line, seen: Seen, ttl_ms: int) -> None:
+    """`strange`: called where Redis is another than the one named by `born`."""
+
+    def __init__(self, line: Line, seen: Seen, ttl_ms: int, strange: Callable[[], None]) -> None:
         self._line = line
+        self._strange = strange
+        self.born = ""
         self._seen = seen
         self._ttl = ttl_ms
         self._script = Script(TAKE)
@@ -64,12 +69,15 @@ class Takes:
     async def _call(self, batch: list[Taking]) -> None:
         loop = asyncio.get_running_loop()
         now, fate = 0, UNSENT
-        verdicts: list[Any] = []
+        verdicts: Any = None
         try:
             if not self._line.open and batch[0].until > loop.time():
                 fate = LOST
                 keys, message = self._written(batch)
                 now, verdicts = await self._line.run(self._script, keys, message, batch[0].until)
+                if not verdicts:
+                    fate = UNSENT
+                    self._strange()
         except Away as away:
             fate = LOST if away.sent else UNSENT
         finally:
@@ -78,7 +86,7 @@ class Takes:
                     each.answer.set_result((now, verdicts[number]) if verdicts else fate)
 
     def _written(self, batch: list[Taking]) -> tuple[list[str], list[Any]]:
-        keys: list[str] = []
+        keys = [BORN]
         takings = []
         for each in batch:
             keys.append(mark_of(each.hold))
@@ -89,7 +97,7 @@ class Takes:
                 if place.queue:
                     keys.append(place.queue)
             takings.append((each.hold, mark, each.deadline, bounds))
-        return keys, [self._ttl, takings]
+        return keys, [self.born, self._ttl, takings]
 
     async def close(self) -> None:
         if self._calls:

@@ -4,7 +4,7 @@ WORKDIR /src
 COPY pyproject.toml README.md config.yaml ./
 COPY router router
 COPY providers providers
-RUN python -m venv /opt/router && /opt/router/bin/pip install --no-cache-dir .
+RUN python -m venv /opt/router && /opt/router/bin/pip install --no-cache-dir '.[redis,postgres,jwt]'
 
 FROM python:3.13-slim
 RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/router router

@@ -7,7 +7,6 @@ import contextlib
 import re
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx2
 import pytest
@@ -45,13 +44,17 @@ plans:
 virtual_keys: [{{name: alice, key: {alice}, plan: wide}}, {{name: tight, key: {tight}, plan: one}}]
 upstreams:
   sandbox: {{provider: sandbox}}
-  up: {{provider: openai, base_url: "http://127.0.0.1:{port}/v1", keys: [sk-canary-good-000000000, sk-canary-bad-0000000000]}}
+  up:
+    provider: openai
+    base_url: "http://127.0.0.1:{port}/v1"
+    keys: [sk-canary-good-000000000, sk-canary-bad-0000000000]
 tables: [own.yaml]
 models:
   slow: {{deployments: [{{upstream: sandbox, provider_id: sandbox/slow}}]}}
   echo: {{deployments: [{{upstream: sandbox, provider_id: sandbox/echo}}]}}
   torn: {{deployments: [{{upstream: sandbox, provider_id: sandbox/cut}}]}}
-  spliced: {{deployments: [{{upstream: sandbox, provider_id: sandbox/cut}}, {{upstream: sandbox, provider_id: sandbox/echo}}]}}
+  spliced:
+    deployments: [{{upstream: sandbox, provider_id: sandbox/cut}}, {{upstream: sandbox, provider_id: sandbox/echo}}]
   gone: {{deployments: [{{upstream: sandbox, provider_id: sandbox/reset}}]}}
 stores: {{shared: "redis://127.0.0.1:{redis}/0", ledger: "sqlite:///{ledger}"}}
 """

@@ -34,6 +34,7 @@ ADOPT: Final = 5.0  # seconds between two looks for orphans
 CLOSING: Final = 4.0  # seconds for the last of it
 STUCK: Final = 5.0  # seconds without an answer, after which the store counts as away
 HELD: Final = 50_000  # entries in memory, where the spool has no room for them
+FORGOTTEN: Final = 1_000_000  # ids of those that memory had no room for either: their intents have nothing to wait for
 REFUSED: Final = "refused.jsonl"
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class Ledger:
         self._spool = Spool(directory, limit, segment)
         self._encode = msgspec.msgpack.Encoder().encode
         self._held: collections.deque[bytes] = collections.deque()
+        self._forgotten: collections.deque[str] = collections.deque()
         self._settled = 0
         self._done = 0
         self._batch: list[list[Entry]] = []  # of our own spool, read and not yet in the books; the last is next
@@ -98,7 +100,9 @@ class Ledger:
             self._spool.append(ENTRY, payload)
         except Full:
             if len(self._held) >= HELD:
-                self.lost += 1  # its intent stands, and is found at the next start
+                self.lost += 1
+                if len(self._forgotten) < FORGOTTEN:
+                    self._forgotten.append(entry.id)
                 return
             self._held.append(payload)
         self._settled += 1
@@ -187,8 +191,20 @@ class Ledger:
         self._done += len(payloads) - len(entries)
         self._more = len(payloads) >= BATCH
         self._reaches = looked - (time.time() - entries[-1].time) if self._more and entries else looked
+        if not self._more:
+            entries += self._given_up()
         self._batch = [entries] if entries else []
         self._ended = [each.id for each in entries]
+
+    def _given_up(self) -> list[Entry]:
+        """Of forgotten ends, what their intents tell. All of those are read."""
+        found: list[Entry] = []
+        for _ in range(min(len(self._forgotten), BATCH)):
+            payload = self._spool.intent(self._forgotten.popleft())
+            if payload is not None:
+                found.append(_lost(_intent(payload)))
+        self._settled += len(found)
+        return found
 
     def _decoded(self, payloads: list[bytes]) -> list[Entry]:
         found: list[Entry] = []
@@ -277,4 +293,5 @@ def _lost(intent: Intent) -> Entry:
     )  # fmt: skip
 
 
+_intent: Final = msgspec.msgpack.Decoder(Intent).decode
 _entry: Final = msgspec.msgpack.Decoder(Entry).decode

@@ -126,6 +126,11 @@ class Spool:
                 time.sleep(0)
         return found
 
+    def intent(self, name: str) -> bytes | None:
+        """One that was read and is open."""
+        segment = self._where.get(name)
+        return None if segment is None else segment.open.get(name)
+
     def written(self, ended: Iterable[str]) -> None:
         """All that was read is in the books, and so are the ends of these."""
         for name in ended:

@@ -1,0 +1,245 @@
+import itertools
+import mmap
+import os
+import resource
+import subprocess
+import sys
+import timeit
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from router import orphans
+from router.segment import Segment
+from router.spool import ENTRY, INTENT, Full, Spool
+from router.state import ledger_url, spool_directory, state_directory
+from tests.router.ledger_records import entry, intent
+
+encode = msgspec.msgpack.Encoder().encode
+SIZE = 64 << 10
+
+
+def opened(directory: Path, limit: int = 16 * SIZE, segment: int = SIZE) -> Spool:
+    spool = Spool(directory, limit, segment)
+    spool.open()
+    return spool
+
+
+def fill(spool: Spool, kind: int) -> int:
+    """How many it takes until it refuses."""
+    for number in itertools.count():
+        made = intent(f"a{number}") if kind == INTENT else entry(f"a{number}")
+        try:
+            spool.append(kind, encode(made))
+        except Full:
+            return number
+    return 0
+
+
+def has_room(spool: Spool) -> bool:
+    return spool.has_room
+
+
+def segments(spool: Spool) -> list[str]:
+    return sorted(each.name for each in spool.directory.iterdir() if each.name != "lock")
+
+
+def test_what_is_appended_is_read_once_and_in_its_order(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    wanted = [encode(entry(str(number))) for number in range(1000)]
+    for payload in wanted:
+        spool.append(ENTRY, payload)
+    assert spool.read(600) == wanted[:600]
+    assert spool.read(600) == wanted[600:]
+    assert spool.read(600) == []
+    assert spool.directory.stat().st_mode & 0o777 == 0o700
+    spool.close()
+
+
+def test_a_segment_goes_once_all_in_it_is_in_the_books_and_no_intent_is_open(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    spool.append(INTENT, encode(intent("open")))
+    while len(segments(spool)) < 3:
+        spool.append(ENTRY, encode(entry("x")))
+    spool.read(1 << 20)
+    assert len(segments(spool)) == 3
+    spool.written([])
+    assert len(segments(spool)) == 2, "the first has the open intent, the last is being written"
+    spool.append(ENTRY, encode(entry("open")))
+    spool.read(10)
+    spool.written(["open"])
+    assert len(segments(spool)) == 1
+    spool.close()
+    assert list(tmp_path.iterdir()) == [], "nothing is left behind where nothing is missed"
+
+
+def test_intents_that_stay_open_are_moved_on_when_room_gets_scarce(tmp_path: Path) -> None:
+    spool = opened(tmp_path, limit=8 * SIZE)
+    kept = [f"open-{number}" for number in range(200)]
+    for number in range(40_000):
+        if number % 200 == 0:
+            spool.append(INTENT, encode(intent(kept[number // 200])))
+        spool.append(ENTRY, encode(entry("x")))
+        if number % 100 == 0:
+            spool.read(1000)
+            spool.written([])
+            spool.prepare()
+    assert len(segments(spool)) <= 8
+    for name in kept[:150]:
+        spool.append(ENTRY, encode(entry(name)))
+    spool.close()
+    (orphan,) = orphans.find(tmp_path)
+    with orphan:
+        assert [*orphan.entries(1000)] != []
+        assert {each.id for each in orphan.unended()} == set(kept[150:])
+
+
+def test_intents_are_refused_before_entries_are(tmp_path: Path) -> None:
+    spool = opened(tmp_path, limit=4 * SIZE)
+    intents = fill(spool, INTENT)
+    assert not has_room(spool)
+    entries = fill(spool, ENTRY)
+    assert intents > 1000 and entries > 250
+    assert len(segments(spool)) == 4
+    spool.read(1 << 20)
+    spool.written([f"a{number}" for number in range(intents)])
+    spool.prepare()
+    assert has_room(spool)
+    spool.append(INTENT, encode(intent("b")))
+    spool.close()
+
+
+def test_a_payload_that_no_segment_holds_is_refused_and_the_next_one_taken(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    with pytest.raises(Full):
+        spool.append(ENTRY, bytes(SIZE))
+    spool.append(ENTRY, encode(entry("a")))
+    assert len(spool.read(10)) == 1
+    spool.close()
+
+
+def test_a_full_disk_refuses_and_never_kills(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (SIZE // 2, hard))
+    try:
+        assert fill(spool, ENTRY) > 0
+        assert not has_room(spool)
+        spool.prepare()
+        assert not has_room(spool)
+        with pytest.raises(Full):
+            spool.append(INTENT, encode(intent("b")))
+        late = opened(tmp_path)  # a start on a full disk
+        assert not has_room(late)
+        late.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    spool.prepare()
+    assert has_room(spool)
+    spool.append(INTENT, encode(intent("b")))
+    spool.close()
+
+
+def test_a_small_tmpfs_is_filled_and_refuses(tmp_path: Path) -> None:
+    mounted = tmp_path / "small"
+    mounted.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(mounted)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("may not mount")
+    try:
+        spool = opened(mounted, limit=1 << 30, segment=128 << 10)
+        written = fill(spool, ENTRY)
+        assert written > 3000
+        assert len(spool.read(written + 1)) == written
+        spool.written([])
+        spool.prepare()
+        assert has_room(spool)
+        spool.close()
+    finally:
+        subprocess.run(["umount", str(mounted)], check=True)
+
+
+def test_what_was_not_finished_is_not_read(tmp_path: Path) -> None:
+    segment = Segment.create(tmp_path / "s", mmap.PAGESIZE)
+    segment.put(ENTRY, b"whole")
+    segment.put(ENTRY, b"second")
+    segment.close()
+    raw = bytearray((tmp_path / "s").read_bytes())
+    raw[16:24] = bytes(8)  # the payload is there, its word is not
+    (tmp_path / "s").write_bytes(raw)
+    assert Segment.load(tmp_path / "s").read(10) == [(ENTRY, b"whole")]
+
+
+def test_what_was_damaged_is_counted_and_what_follows_is_read(tmp_path: Path) -> None:
+    segment = Segment.create(tmp_path / "s", mmap.PAGESIZE)
+    for payload in (b"first", b"second", b"third"):
+        segment.put(ENTRY, payload)
+    segment.close()
+    raw = bytearray((tmp_path / "s").read_bytes())
+    raw[25] ^= 1
+    (tmp_path / "s").write_bytes(raw)
+    loaded = Segment.load(tmp_path / "s")
+    assert [payload for _, payload in loaded.read(10)] == [b"first", b"third"]
+    assert loaded.damaged == 1
+    (tmp_path / "s").write_bytes(os.urandom(mmap.PAGESIZE))
+    Segment.load(tmp_path / "s").read(1000)
+
+
+def test_the_living_are_no_orphans(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    spool.append(INTENT, encode(intent("a")))
+    assert list(orphans.find(tmp_path)) == []
+    spool.read(10)
+    spool.close()
+    (orphan,) = orphans.find(tmp_path)
+    assert list(orphans.find(tmp_path)) == [], "somebody has it"
+    with orphan:
+        assert list(orphan.entries(10)) == []
+        orphan.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_orphan_that_was_removed_halfway_is_still_found(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    spool.append(INTENT, encode(intent("a")))
+    spool.read(10)
+    spool.close()
+    (spool.directory / "lock").unlink()
+    (orphan,) = orphans.find(tmp_path)
+    with orphan:
+        assert list(orphan.entries(10)) == []
+        assert [each.id for each in orphan.unended()] == ["a"]
+        orphan.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_appended_is_there_after_sigkill(tmp_path: Path) -> None:
+    code = (
+        "import sys, os, signal; from pathlib import Path; from router.spool import *\n"
+        "spool = Spool(Path(sys.argv[1]), 1 << 20, 1 << 16); spool.open()\n"
+        "for number in range(1000): spool.append(ENTRY, b'\\x92\\xa3abc\\xda' + number.to_bytes(2) + b'x' * number)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    (orphan,) = orphans.find(tmp_path)
+    with orphan:
+        (found,) = orphan.entries(2000)
+        assert [len(each) - 8 for each in found] == list(range(1000))
+
+
+def test_an_append_takes_a_microsecond(tmp_path: Path) -> None:
+    spool = opened(tmp_path, limit=256 << 20, segment=8 << 20)
+    payload = encode(entry("a" * 24))
+    took = min(timeit.repeat(lambda: spool.append(ENTRY, payload), number=20_000, repeat=5)) / 20_000 * 1e6
+    print(f"append of {len(payload)} bytes: {took:.2f} µs")
+    assert took < 5
+    spool.close()
+
+
+def test_state_lies_where_the_platform_wants_it() -> None:
+    assert state_directory({"STATE_DIRECTORY": "/var/lib/a:/var/lib/b", "XDG_STATE_HOME": "/x"}) == Path("/var/lib/a")
+    assert state_directory({"XDG_STATE_HOME": "/x", "HOME": "/h"}) == Path("/x/inference-router")
+    assert state_directory({"HOME": "/h"}) == Path("/h/.local/state/inference-router")
+    assert ledger_url(Path("/s")) == "sqlite:////s/router.db"
+    assert spool_directory(Path("/s")) == Path("/s/spool")

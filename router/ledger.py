@@ -165,6 +165,14 @@ class Ledger:
 
     def _turn(self) -> bool:
         """One batch, and what is to be done besides; whether more is waiting."""
+        self._drain()
+        if not self._stop.is_set() and time.monotonic() >= self._adopt_at:
+            self._adopt()
+            self._adopt_at = time.monotonic() + ADOPT
+        return self._more
+
+    def _drain(self) -> None:
+        """One batch of our own."""
         if not self._batch:
             self._take()
         if self._batch:
@@ -177,10 +185,6 @@ class Ledger:
         self._spool.written(self._ended)
         self._ended = []
         self._spool.prepare()
-        if not self._stop.is_set() and time.monotonic() >= self._adopt_at:
-            self._adopt()
-            self._adopt_at = time.monotonic() + ADOPT
-        return self._more
 
     def _take(self) -> None:
         looked = time.monotonic()
@@ -260,6 +264,7 @@ class Ledger:
             with orphan:
                 for payloads in orphan.entries(BATCH):
                     self._write([self._decoded(payloads)])
+                    self._drain()  # the living do not wait for the dead
                     if self._stop.is_set():
                         return  # the next one begins anew
                 lost = [_lost(each) for each in orphan.unended()]

@@ -17,14 +17,13 @@ import msgspec
 
 from router import usage_report as report
 from router.stores import sql
+from router.stores.books import Books
 from router.stores.reports import DIMENSIONS, Reports
 
 FORMATS: Final = ("table", "csv", "jsonl", "json")
 
 Resolve = Callable[[Path | None], str]
 """The configuration's file, where one was named → the URL of its ledger, empty where it keeps none."""
-Prune = Callable[[sql.Database, float], int]
-"""Delete the entries before a moment, with their attempts; how many."""
 
 
 def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
@@ -54,7 +53,7 @@ def _of_whom(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def commands(resolve: Resolve, prune: Prune) -> click.Group:
+def commands(resolve: Resolve) -> click.Group:
     """The group `usage`."""
     file_option = click.option("--config", "file", type=click.Path(path_type=Path), help="Whose ledger it is.")
     url_option = click.option("--ledger", help="The database itself, such as sqlite:///router.db.")
@@ -113,12 +112,12 @@ def commands(resolve: Resolve, prune: Prune) -> click.Group:
         if output is not None:
             click.echo(f"{count - (form == 'csv'):,} entries in {output}", err=True)
 
-    @usage.command("prune")
+    @usage.command()
     @click.option("--before", callback=_moment, required=True, help="A date such as 2026-11-01, or an age such as 90d.")
     @click.option("--yes", is_flag=True, help="Do not ask.")
     @place
     @click.pass_context
-    def prune_command(ctx: click.Context, /, before: float, yes: bool, file: Path | None, ledger: str | None) -> None:
+    def prune(ctx: click.Context, /, before: float, yes: bool, file: Path | None, ledger: str | None) -> None:
         """Delete the ledger's entries that are older, after saying how many they are."""
         with _opened(url_of(ctx, file, ledger)) as database:
             count = Reports(database).count(until=before)
@@ -126,7 +125,7 @@ def commands(resolve: Resolve, prune: Prune) -> click.Group:
             if not count or not (yes or click.confirm(f"Delete {told}?")):
                 click.echo(f"Nothing deleted; there are {told}." if count else f"There are no {told[2:]}.")
                 return
-            click.echo(f"{prune(database, before):,} entries deleted.")
+            click.echo(f"{Books(database).prune(before):,} entries deleted.")
 
     return usage
 

@@ -14,10 +14,6 @@ from router.stores import sql
 NAMES = [name for name in Entry.__struct_fields__ if name != "failed"]
 
 
-def delete(database: sql.Database, before: float) -> int:
-    return database.run("DELETE FROM entries WHERE time < ?", (before,))
-
-
 @pytest.fixture
 def ledger(tmp_path: Path) -> str:
     url = f"sqlite:///{tmp_path}/l.db"
@@ -35,7 +31,7 @@ def ledger(tmp_path: Path) -> str:
 
 
 def run(*words: str, ledger: str = "", said: str | None = None) -> Result:
-    result = CliRunner().invoke(cli_usage.commands(lambda file: ledger, delete), words, input=said)
+    result = CliRunner().invoke(cli_usage.commands(lambda file: ledger), words, input=said)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result
 

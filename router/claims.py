@@ -38,7 +38,9 @@ class Unavailable(Exception):
 
 
 class Claims(Protocol):
-    """By name. Everything may raise Unavailable."""
+    """By name. All but `open` and `close` may raise Unavailable."""
+
+    async def open(self) -> None: ...
 
     async def claim(self, name: bytes, noted: Noted) -> Noted | None:
         """What stands there already; None: it is the caller's own now, who must `end` or `release` it."""
@@ -69,6 +71,9 @@ class Memory:
         self._ended: OrderedDict[bytes, tuple[Noted, float]] = OrderedDict()  # in the order of their ends
         self._kept: OrderedDict[bytes, None] = OrderedDict()  # of those, the ones with an answer
         self.size = 0
+
+    async def open(self) -> None:
+        return
 
     async def claim(self, name: bytes, noted: Noted) -> Noted | None:
         running = self._running.get(name)

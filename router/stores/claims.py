@@ -52,6 +52,11 @@ class HostClaims:
         self._connection: sqlite3.Connection | None = None
         self._thread = ThreadPoolExecutor(1, "claims")
 
+    async def open(self) -> None:
+        """What a worker that died in this place left behind is not waited for any longer."""
+        with contextlib.suppress(Unavailable):
+            await self._do(lambda connection: None)
+
     async def claim(self, name: bytes, noted: Noted) -> Noted | None:
         made = self._submit(lambda connection: self._claim(connection, name, noted))
         try:

@@ -143,6 +143,7 @@ def claims(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
 def run(make: Make, story: Callable[[Idempotency], Coroutine[Any, Any, None]], **settings: Any) -> None:
     async def whole() -> None:
         made = make()
+        await made.open()
         try:
             await story(Idempotency(IdempotencySettings(**settings), made))
         finally:
@@ -482,7 +483,8 @@ def test_what_a_killed_worker_was_at_ends_when_another_takes_its_place(tmp_path:
         other = HostClaims(path, 0, MIB, 60.0)
         assert await other.claim(b"k", RUNNING) == Noted(b"asked", paid)
         after = HostClaims(path, 1, MIB, 60.0)
-        found = await after.claim(b"k", RUNNING)
+        await after.open()
+        found = await other.claim(b"k", RUNNING)
         assert found == (Noted(b"asked", True, "unknown") if paid else None)
         await other.changed(b"k", 0.05)
         await other.close()

@@ -120,6 +120,9 @@ class ReplicaClaims:
         self._pulse: asyncio.Task[None] | None = None
         self._closing = False  # a client may lose a cancellation
 
+    async def open(self) -> None:
+        await self._local.open()
+
     async def claim(self, name: bytes, noted: Noted) -> Noted | None:
         owner = secrets.token_hex(8)
         told = {"owner": owner, "asked": noted.asked.hex(), "paid": int(noted.paid), "ttl": self._ttl}

@@ -12,7 +12,7 @@ from typing import Final
 import redis.exceptions
 
 from router.stores.redis.answers import Errands
-from router.stores.redis.line import Away, Line
+from router.stores.redis.line import TIMEOUT, Away, Line
 from router.stores.redis.places import PREFIX
 
 CHANNEL: Final = PREFIX + "changes"
@@ -43,7 +43,8 @@ class Changes:
 
     async def _hear(self, callback: Callable[[str], None]) -> None:
         async with self._line.client.pubsub() as channel:
-            await channel.subscribe(CHANNEL)
+            async with asyncio.timeout(TIMEOUT):
+                await channel.subscribe(CHANNEL)
             while not self._line.open:
                 said = await channel.get_message(timeout=WAIT)
                 if said is None:

@@ -62,7 +62,7 @@ def client(url: str) -> Any:
     """Raises ValueError, without the URL in it."""
     options: dict[str, Any] = {
         "protocol": 2,
-        "socket_timeout": TIMEOUT,
+        "socket_timeout": None,  # each call has its own end; redis-py's wait_for swallows a cancellation on Python 3.11
         "socket_connect_timeout": TIMEOUT,
         "max_connections": CONNECTIONS,
         "retry": Retry(NoBackoff(), 0),

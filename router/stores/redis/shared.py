@@ -6,7 +6,6 @@ beats it tells what has happened. It fails at nothing: without Redis the replica
 """
 
 import asyncio
-import contextlib
 import logging
 import secrets
 from typing import Final
@@ -51,6 +50,7 @@ class Shared:
         self._beat = Script(BEAT)
         self._beats = self._fewer = 0
         self._said = ""
+        self._closing = False
         self.limits = RedisStore(self._line, local, self._wake.set, own, ttl, replicas)
         self.rests = SharedRests(self._wake.set)
         self.answers = SharedAnswers(self._line)
@@ -76,9 +76,9 @@ class Shared:
     async def close(self) -> None:
         """What can still be told is told."""
         if self._task is not None:
+            self._closing = True
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait({self._task})
             self._task = None
         for part in (self.limits, self.answers, self.changes):
             await part.close()
@@ -88,7 +88,7 @@ class Shared:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         due = loop.time() + PULSE
-        while True:
+        while not self._closing:
             await self._rest(due)
             now = loop.time()
             if now >= due or self._urgent:

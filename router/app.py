@@ -20,24 +20,23 @@ from starlette.routing import Route
 
 from providers.dialects import DIALECTS
 from providers.spec import Fault
-from router import config, endpoints, watch
+from router import config, endpoints, rests, watch
 from router.caller import AsgiCaller, Caller
-from router.coldstart import ColdStarts
 from router.config import ConfigFaults, Loaded
-from router.health import Figures, Resting, Speeds
+from router.doorman import Doorman
+from router.health import Figures
 from router.hub import Hub, refusal
-from router.keys import Keyring
-from router.limits import Running
-from router.metrics import Metrics
+from router.keys import Headers, Identity, Keyring
+from router.keys_admin import KeysAdmin
+from router.lasting import KEYS_CHANGED, Lasting
 from router.operators import Operators, json_of
 from router.outgoing import Upstream
-from router.parts import Lasting, Parts, needs_a_restart
-from router.recorder import Recorder
+from router.parts import Parts, needs_a_restart
 from router.routing import Table
 from router.sandbox import Sandbox
 from router.siblings import Siblings
-from router.spending import Spending
-from router.upstream.names import Names
+from router.usage_views import UsageViews
+from router.views import Views
 
 Scope = Any
 Receive = Callable[[], Awaitable[Any]]
@@ -66,25 +65,25 @@ class Router:
         self._loaded = loaded
         self._again = again or (lambda: config.load(loaded.path, os.environ))
         self._siblings = siblings or Siblings(None, 0, 1)
-        log = sys.stdout.buffer if loaded.config.telemetry.log == "json" else None
-        self._metrics = Metrics()
-        self._recorder = Recorder(self._metrics, log)
-        self._resting = Resting(loaded.config.rest)
-        self._speeds = Speeds()
-        self._limits = Running(self._siblings.count)
-        self._names = Names()
-        self._cold = ColdStarts()
-        self._spending = Spending()
+        self._lasting = Lasting(loaded, self._siblings)
+        self._metrics = self._lasting.metrics
         self._sandbox: Sandbox | None = None
         self._parts: Parts | None = None
         self._read: watch.Seen = {}  # the files as they were when they were read last
         self._reloading = asyncio.Lock()
         self._background: set[asyncio.Task[object]] = set()
-        operators = self._operators = Operators(self, self._recorder, self._siblings, _unknown)
+        operators = self._operators = Operators(self, self._lasting.recorder, self._siblings, _unknown)
         errors: Any = {404: _unknown_path, 405: _wrong_method}
         self._starlette = Starlette(
             routes=[
                 *operators.routes(),
+                *KeysAdmin(
+                    self._lasting.stored,
+                    lambda: self.parts.loaded.config,
+                    operators.guarded,
+                    changed=self._lasting.keys_changed,
+                ).routes(),
+                *UsageViews(Views(self, self._lasting), operators.is_operator, _unknown).routes(),
                 Route("/v1/messages", self._not_here, methods=["GET", "POST"]),
                 Route("/", self._root),
                 *Hub(self, _unknown).routes(),
@@ -145,7 +144,7 @@ class Router:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        self._recorder.open()
+        await self._lasting.open()
         self._parts = await self._make(await self._newest(), None)
         await self._siblings.open(self._told)
         self._in_background(watch.follow(self._files, self._changed, self._read))
@@ -160,24 +159,14 @@ class Router:
             await self._parts.close()
             if self._sandbox is not None:
                 await self._sandbox.close()
-            self._recorder.close()
+            await self._lasting.close()
 
     async def _make(self, loaded: Loaded, before: Parts | None) -> Parts:
         named = any(each.provider == "sandbox" and not each.base_url for each in loaded.config.upstreams.values())
         if named and self._sandbox is None:
             self._sandbox = Sandbox()
             await self._sandbox.open()
-        lasting = Lasting(
-            self._metrics,
-            self._recorder,
-            self._resting,
-            self._speeds,
-            self._limits,
-            self._names,
-            self._cold,
-            self._spending,
-        )
-        parts = Parts(loaded, lasting, self._sandbox.base_url if self._sandbox else "", before)
+        parts = Parts(loaded, self._lasting, self._sandbox.base_url if self._sandbox else "", before)
         await parts.open()
         return parts
 
@@ -235,6 +224,12 @@ class Router:
         if what == "reload":
             self.reload_soon()
             return b""
+        if what == KEYS_CHANGED:
+            self._lasting.look_at_keys()
+            return b""
+        if what == rests.WORD:
+            self._lasting.rested(rest)
+            return b""
         if what == "requests":
             return self._operators.last()
         return self._operators.one(rest) if what == "request" else self.snapshot()
@@ -246,6 +241,19 @@ class Router:
         assert self._parts is not None
         return self._parts.keyring
 
+    async def who(self, headers: Headers) -> Identity:
+        """Whose key it is. Raises Refused."""
+        return await self.doorman.identify(headers)
+
+    @property
+    def doorman(self) -> Doorman:
+        return self.parts.doorman
+
+    @property
+    def parts(self) -> Parts:
+        assert self._parts is not None
+        return self._parts
+
     @property
     def shows_metrics(self) -> bool:
         return self._parts is not None and self._parts.loaded.config.telemetry.metrics
@@ -255,9 +263,12 @@ class Router:
         return self._parts is None or bool(self._parts.loaded.config.server.trusted_proxies)
 
     def snapshot(self) -> bytes:
-        resting = self._resting.resting(asyncio.get_running_loop().time())
-        limited = list(self._limits.refused.items())
-        return self._metrics.snapshot(self.generation, resting, limited)
+        now = asyncio.get_running_loop().time()
+        lasting = self._lasting
+        told = [*lasting.told(), *(self._parts.told(now) if self._parts is not None else ())]
+        return self._metrics.snapshot(
+            self.generation, lasting.resting.resting(now), list(lasting.limits.refused.items()), told
+        )
 
     async def _root(self, _: Request) -> Response:
         return json_of({"ok": "ok"})
@@ -274,10 +285,10 @@ class Router:
         return self._parts.loaded.config.default_models if self._parts is not None else {}
 
     def resting(self, now: float) -> Mapping[str, float]:
-        return self._resting.resting(now)
+        return self._lasting.resting.resting(now)
 
     def measured(self, name: str) -> Figures | None:
-        return self._speeds.figures(name)
+        return self._lasting.speeds.figures(name)
 
     async def _not_here(self, request: Request) -> Response:
         fault = Fault(404, "not_supported", f"{request.scope['path']} is reserved and not served by this version.")

@@ -18,11 +18,12 @@ from router.coldstart import ColdStarts
 from router.errors import Refused, unauthorized
 from router.exchange import Exchange
 from router.failures import Failure
-from router.health import Resting, Speeds
-from router.keypool import Lent
+from router.health import Speeds
+from router.keypool import KeyPool, Lent, key_for
 from router.load import Load
 from router.outgoing import Upstream
 from router.record import Record, Try
+from router.rests import Rests
 from router.retry import Kind, Outcome, RetrySettings, Standing, Verdict
 from router.routing import Candidate, Plan
 from router.secrets import Scrubber, Secret
@@ -41,7 +42,7 @@ class Walker:
     def __init__(
         self,
         upstreams: dict[str, Upstream],
-        resting: Resting,
+        rests: Rests,
         speeds: Speeds,
         settings: RetrySettings,
         scrubber: Scrubber,
@@ -53,7 +54,8 @@ class Walker:
         self.cold = cold
         self._upstreams = upstreams
         self._exchange = exchange
-        self._resting = resting
+        self._rests = rests
+        self._resting = rests.resting
         self._settings = settings
         self._most = settings.deployments
         self._scrubber = scrubber
@@ -73,20 +75,31 @@ class Walker:
             name = candidate.deployment.name
             later = candidates[place + 1 :]
             tries = 0
+            patience = min(self._settings.honour_retry_after, (call.deadline - monotonic()) / 2)
             verdict = Verdict.NEXT
+            budget = upstream.budget
+            budget.requests += 1
             while True:
-                key, usable = self._key(call, plan, upstream)
+                key, usable = self._key(call, plan, upstream, story)
                 if not usable:
-                    failed = failures.no_key(candidate, last)
+                    shut = upstream.keys.shut(monotonic())
+                    if shut.limited and not later and shut.seconds <= patience:
+                        patience -= shut.seconds
+                        await self._pause(shut.seconds, story)
+                        continue
+                    failed = failures.no_key(candidate, last, shut)
                     record.tries.append(Try(upstream.name, name, 0, "next", "no usable key", 0.0))
-                    last = last or failed
+                    last = failed if last is None or shut.limited else last
                     break
+                ceiling = upstream.ceiling
+                if ceiling is not None and (reached := await story.borrow().room(ceiling)) is not None:
+                    record.tries.append(Try(upstream.name, name, 0, "next", f"{reached.bound.kind} limit", 0.0))
+                    last = last or failures.full(candidate, reached)
+                    break
+                _note(story, upstream, candidate, key)
                 tries += 1
                 attempts += 1
                 began = monotonic()
-                budget = upstream.budget
-                if tries == 1:
-                    budget.requests += 1
                 if not resting.calm:
                     resting.begin(name, began)
                 result = await self._attempt(call, candidate, upstream, key, bool(later), began)
@@ -95,18 +108,19 @@ class Walker:
                 story.waited += seconds
                 if isinstance(result, Served):
                     record.tries.append(Try(upstream.name, name, result.answer.status, "serve", "", seconds))
-                    _note(record, upstream, candidate, key)
                     self.speeds.note(name, seconds)
                     if not resting.calm:
                         resting.serve(name, now)
                     if self.cold.loading:
                         self.cold.served(name, now)
                     return result
+                if story.loans is not None:
+                    story.loans.close()
                 standing = Standing(
                     tries=tries,
                     attempts=attempts,
                     rotations=rotations,
-                    other_key=isinstance(key, Lent) and self._has_other(upstream, key, now),
+                    other_key=isinstance(key, Lent) and upstream.keys.has_other(key, now),
                     pooled=not isinstance(key, Secret),
                     others=bool(later),
                     larger=_larger(candidate, later),
@@ -115,22 +129,26 @@ class Walker:
                     wait=call.wait,
                     affordable=budget.allows(now),
                 )
-                judged = self._judged(result, standing, key, now)
+                judged = self._judged(result, standing, upstream, key, now)
                 record.tries.append(self._tried(result, judged.verdict, seconds))
                 last, verdict = result, judged.verdict
                 if verdict is Verdict.AGAIN:
                     budget.retry()
-                    await asyncio.sleep(judged.wait)
-                    story.waited += judged.wait
+                    await self._pause(judged.wait, story)
                 elif verdict is Verdict.ROTATE:
                     rotations += 1
+                    tries -= 1  # a rotation is no retry
                 else:
+                    if isinstance(key, Lent) and self.kind_of(result) is Kind.KEY:
+                        shut = upstream.keys.shut(now)  # the others may merely wait for their limits
+                        last = failures.no_key(candidate, last, shut)
                     break
             if verdict is Verdict.STOP:
                 break
         if last is None:
             raise Refused(failures.nothing_to_try(call, plan))
-        _note(record, self._upstreams[last.candidate.deployment.upstream], last.candidate, None)
+        record.upstream = last.candidate.deployment.upstream
+        record.provider_id = last.candidate.deployment.provider_id
         if last.loading:
             estimated = self.cold.estimate(last.candidate.deployment.name, monotonic(), last.estimated)
             last = msgspec.structs.replace(last, estimated=estimated)
@@ -151,7 +169,7 @@ class Walker:
         for number, candidate in enumerate(later):
             upstream = self._upstreams[candidate.deployment.upstream]
             for continues in (True, False) if splice.can_continue(candidate, so_far) else (False,):
-                key, usable = self._key(call, plan, upstream)
+                key, usable = self._key(call, plan, upstream, story)
                 if not usable or len(record.tries) >= self._settings.attempts:
                     break
                 began = monotonic()
@@ -162,7 +180,7 @@ class Walker:
                 if isinstance(result, Served) and result.form == "events":
                     status = result.answer.status
                     record.tries.append(Try(upstream.name, candidate.deployment.name, status, "serve", "", now - began))
-                    _note(record, upstream, candidate, key)
+                    _note(story, upstream, candidate, key)
                     return result, continues
                 if isinstance(result, Served):
                     result.answer.close()
@@ -170,7 +188,7 @@ class Walker:
                 ours = not isinstance(key, Secret)
                 standing = Standing(tries=1, attempts=1, rotations=0, other_key=False, pooled=ours,
                                     others=others, larger=False, remaining=0.0, replay=True)  # fmt: skip
-                self._judged(result, standing, key, now)
+                self._judged(result, standing, upstream, key, now)
                 record.tries.append(self._tried(result, Verdict.NEXT, now - began))
                 if self.kind_of(result) is not Kind.CALLER:
                     break
@@ -183,16 +201,18 @@ class Walker:
     def kind_of(self, failure: Failure) -> Kind:
         return retry.kind_of(failure.outcome, self._settings.kinds)
 
-    def _judged(self, failure: Failure, standing: Standing, key: Key, now: float) -> retry.Judgement:
+    def _judged(
+        self, failure: Failure, standing: Standing, upstream: Upstream, key: Key, now: float
+    ) -> retry.Judgement:
         """The verdict, and what it means for the key and the deployment."""
         name = failure.candidate.deployment.name
         if failure.loading:
             self.cold.refused(name, now)
         judged = retry.judge(failure.outcome, standing, self._settings, self._dice)
         if judged.rest_key and isinstance(key, Lent):
-            self._resting.rest(key.name, now + judged.rest_key)
+            upstream.keys.rest(key, judged.why, judged.rest_key, now)
         if judged.rest:
-            self._resting.rest(name, now + judged.rest)
+            self._rests.publish(name, now + judged.rest, "limited")
         if judged.failed:
             self._resting.fail(name, now)
         return judged
@@ -207,24 +227,41 @@ class Walker:
         upstream = self._upstreams.get(deployment.partition("/")[0])
         return 0.0 if upstream is None else self.load.of(upstream)
 
-    def _key(self, call: Call, plan: Plan, upstream: Upstream) -> tuple[Key, bool]:
+    def _key(self, call: Call, plan: Plan, upstream: Upstream, story: Story) -> tuple[Key, bool]:
         """Whose key goes with this attempt, and whether it can be made at all."""
-        identity = call.identity
-        if identity.stored_keys:
-            stored = identity.stored_keys.get(upstream.name) or identity.stored_keys.get(upstream.provider.name)
-            if stored:
-                return stored, True
-        if identity.user_key is not None:
-            if not plan.route.pinned:
-                raise unauthorized()
-            return identity.user_key, True
-        if not upstream.keys.empty:
-            lent = upstream.keys.lend(monotonic())
-            return lent, lent is not None
-        return None, not upstream.provider.needs_key or bool(upstream.settings.base_url)
+        owner, keys, failed = call.identity, upstream.keys, False
+        if not keys.empty and owner.user_key is None and not owner.stored_keys:  # as it nearly always is
+            return self._lent(keys, story)
+        needed = upstream.provider.needs_key and not upstream.settings.base_url
+        while True:
+            choice = key_for(
+                owner, upstream.name, upstream.provider.name,
+                pooled=not keys.empty, needed=needed, pinned=plan.route.pinned, failed=failed,
+            )  # fmt: skip
+            if choice != "pool":
+                break
+            lent, usable = self._lent(keys, story)
+            if usable or failed or owner.own_first:
+                return lent, usable
+            failed = True  # none of ours: their own, where they stored one
+        if choice == "denied" and owner.user_key is not None:
+            raise unauthorized()
+        return (choice, True) if isinstance(choice, Secret) else (None, choice == "none")
 
-    def _has_other(self, upstream: Upstream, key: Lent, now: float) -> bool:
-        return any(name != key.name and self._resting.until(name) <= now for name in upstream.keys.names())
+    def _lent(self, keys: KeyPool, story: Story) -> tuple[Lent | None, bool]:
+        lent = keys.lend(monotonic())
+        if lent is not None and lent.hold:
+            story.borrow().key(keys, lent)
+        return lent, lent is not None
+
+    async def _pause(self, seconds: float, story: Story) -> None:
+        await asyncio.sleep(seconds)
+        story.waited += seconds
+
+    def spend(self, record: Record) -> None:
+        """A request has ended: what it used of a key of ours."""
+        if record.key and (upstream := self._upstreams.get(record.upstream)) is not None:
+            upstream.keys.spend(record.key, record.cost or 0, record.input_tokens, record.output_tokens)
 
     async def _attempt(
         self,
@@ -270,6 +307,8 @@ class Walker:
         if isinstance(answer, Silence):
             seconds = monotonic() - began
             return Failure(candidate, Outcome(0, seconds, answer.reason, sent=answer.sent), detail=answer.detail)
+        if isinstance(key, Lent):
+            upstream.keys.learn(key, answer.status, answer.fields, monotonic())
         try:
             if not 200 <= answer.status < 300:
                 return await self._failed(candidate, answer, began)
@@ -296,10 +335,13 @@ def _larger(candidate: Candidate, later: tuple[Candidate, ...]) -> bool:
     return mine is not None and any((each.deployment.context or 0) > mine for each in later)
 
 
-def _note(record: Record, upstream: Upstream, candidate: Candidate, key: Key) -> None:
+def _note(story: Story, upstream: Upstream, candidate: Candidate, key: Key) -> None:
+    """Who is asked now, and with whose key: also of what its caller does not wait for."""
+    story.candidate = candidate
+    record = story.record
     record.upstream = upstream.name
     record.provider_id = candidate.deployment.provider_id
     if isinstance(key, Lent):
         record.key, record.billing = key.name, "routed"
-    elif key is not None:
-        record.billing = "direct"
+    else:
+        record.key, record.billing = "", "none" if key is None else "direct"

@@ -95,6 +95,11 @@ class Store(Protocol):
         ...
 
 
+def name_of(bound: Bound) -> str:
+    """What a tenant's limit is called in figures: by its kind, and whose it is where it is not the tenant's own."""
+    return bound.kind if bound.scope == "tenant" else f"{bound.scope} {bound.kind}"
+
+
 def bounds_of(scope: Scope, of: str, limits: LimitSettings, part: str = "") -> tuple[Bound, ...]:
     """The bounds that settings come to. `part`: where one has several sets of them, which."""
     found: list[Bound] = []

@@ -11,12 +11,21 @@ from time import monotonic
 from typing import Final, Literal, Protocol
 
 import msgspec
+from pydantic import Field
 
 from router.cache import Kept
+from router.settings import Duration, Settings, Size
 
 State = Literal["running", "kept", "not_kept", "unknown"]
 
 BESIDE: Final = 512  # bytes that a key costs beside its answer
+
+
+class IdempotencySettings(Settings):
+    """Requests with an Idempotency-Key."""
+
+    ttl: Duration = Field(default=86_400.0, gt=0)  # how long a key stands for its request
+    max_bytes: Size = 256 * 2**20  # of kept answers: of each host, or in memory where it has one worker; 0: off
 
 
 class Noted(msgspec.Struct, frozen=True, array_like=True):

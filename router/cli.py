@@ -4,12 +4,9 @@ Each command reads the configuration, asks one part, and prints. Whatever is wro
 fault, from `check`) and an exit code: 1 for the configuration or the machine, 2 for how it was called.
 """
 
-import hashlib
 import importlib
 import os
 import random
-import secrets
-import string
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -22,13 +19,12 @@ import click
 from providers.spec import ANY_TASK, CONVERSATIONAL, Task
 from router import backend as backends
 from router import bench as benchmark
-from router import catalog, config, routing, server
+from router import catalog, cli_usage, config, routing, server
 from router.app import Router
+from router.cli_keys import keys
 from router.config import ConfigFaults, Loaded
 
-LETTERS: Final = string.ascii_letters + string.digits
 DIALECTS: Final = ("openai", "huggingface", "tgi")
-STYLES: Final = {"hf": ("hf_", 34), "sk": ("sk-", 48)}  # as the Hub's and OpenAI's keys look
 
 
 class OneLine(click.Group):
@@ -190,21 +186,8 @@ def _explained(loaded: Loaded, model: str, task: Task | None) -> Iterator[str]:
             yield f"  not {name}/{row.id}: {off.reason}"
 
 
-@main.group()
-def keys() -> None:
-    """Virtual keys: those that callers of this router have."""
-
-
-@keys.command()
-@click.option("--style", type=click.Choice(list(STYLES)), default="hf", help="hf: as Hub clients expect it.")
-@click.option("--name", default="alice", help="Whose it is.")
-def create(style: str, name: str) -> None:
-    """Make a key. It is shown this once; the file needs no more than its SHA-256."""
-    prefix, length = STYLES[style]
-    key = prefix + "".join(secrets.choice(LETTERS) for _ in range(length))
-    digest = hashlib.sha256(key.encode()).hexdigest()
-    click.echo(key)
-    click.echo(f"  - {{name: {name}, key_sha256: {digest}}}   # below virtual_keys in config.yaml")
+main.add_command(keys)
+main.add_command(cli_usage.commands(lambda file: config.load(file, os.environ).ledger))
 
 
 @main.group("catalog")

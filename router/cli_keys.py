@@ -16,7 +16,7 @@ import click
 from pydantic import ValidationError
 
 from router import config
-from router.config import Config, ConfigFaults
+from router.config import ConfigFaults, Loaded
 from router.plans import STYLES, KeyRow, VirtualKey, digest_of, mint
 from router.settings import duration
 from router.stores.keyrows import KeyRows, NameTaken, NoSuchKey
@@ -68,14 +68,14 @@ def create(
     """Make a key. It is shown this once; of it no more than its SHA-256 is kept."""
     settings = _settings(given, metadata)
     loaded = _loaded(file, save)
-    if loaded is None or not (save or (save is None and _url(loaded))):
+    if loaded is None or not (save or (save is None and loaded.config.stores.ledger.startswith(_STORES))):
         _print_line(name, settings, style)
         return
     plan = settings.get("plan", "")
-    if plan and plan not in loaded.plans:
+    if plan and plan not in loaded.config.plans:
         raise click.ClickException(f'no plan is named "{plan}"')
     with _rows(loaded) as rows, _worded():
-        secret, row = rows.create(name, settings, style, {each.name for each in loaded.virtual_keys})
+        secret, row = rows.create(name, settings, style, {each.name for each in loaded.config.virtual_keys})
     click.echo(secret)
     click.echo(f"{row.name} of {row.tenant} is in the store; routers know it within two seconds.", err=True)
 
@@ -92,12 +92,12 @@ def _settings(given: Mapping[str, Any], metadata: tuple[str, ...]) -> dict[str, 
     return {name: each for name, each in found.items() if each}
 
 
-def _loaded(file: Path | None, save: bool | None) -> Config | None:
+def _loaded(file: Path | None, save: bool | None) -> Loaded | None:
     """None: it is not needed, or a first key is being made for one that does not hold yet."""
     if save is False:
         return None
     try:
-        return config.load(file, os.environ).config
+        return config.load(file, os.environ)
     except ConfigFaults:
         if save:
             raise
@@ -121,9 +121,9 @@ def _print_line(name: str, settings: Mapping[str, Any], style: str) -> None:
 @config_option
 def list_keys(everything: bool, as_json: bool, file: Path | None) -> None:
     """Print the keys of the file and of the store; never the keys themselves."""
-    loaded = config.load(file, os.environ).config
-    shown = [_of_file(each) for each in loaded.virtual_keys]
-    if _url(loaded):
+    loaded = config.load(file, os.environ)
+    shown = [_of_file(each) for each in loaded.config.virtual_keys]
+    if loaded.ledger:
         with _rows(loaded) as rows, _worded():
             now = time.time()
             shown += [_of_row(each, now) for each in rows.rows() if everything or _state(each, now) in ("", "expires")]
@@ -142,7 +142,7 @@ def rotate(name: str, grace: str, style: str, file: Path | None) -> None:
         seconds = duration(grace)
     except ValueError as error:
         raise click.UsageError(f"--grace: {error}") from None
-    with _rows(config.load(file, os.environ).config) as rows, _worded():
+    with _rows(config.load(file, os.environ)) as rows, _worded():
         secret, _ = rows.rotate(name, seconds, style)
     click.echo(secret)
     click.echo(f"The old key of {name} opens for {grace} more.", err=True)
@@ -153,16 +153,16 @@ def rotate(name: str, grace: str, style: str, file: Path | None) -> None:
 @config_option
 def revoke(name: str, file: Path | None) -> None:
     """Close every key of that NAME, at once."""
-    with _rows(config.load(file, os.environ).config) as rows, _worded():
+    with _rows(config.load(file, os.environ)) as rows, _worded():
         count = rows.revoke(name)
     click.echo(f"{name}: {count} revoked; routers know it within two seconds.")
 
 
 @contextmanager
-def _rows(loaded: Config) -> Iterator[KeyRows]:
-    url = _url(loaded)
+def _rows(loaded: Loaded) -> Iterator[KeyRows]:
+    url = loaded.ledger
     if not url:
-        raise click.ClickException("the configuration names no store: set stores.ledger")
+        raise click.ClickException("the configuration keeps no store (stores.ledger: off)")
     opened = None
     try:
         opened = database(url)
@@ -186,11 +186,6 @@ def _worded() -> Iterator[None]:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(each) for each in first["loc"])
         raise click.ClickException(f"{place}: {first['msg'].removeprefix('Value error, ')}") from None
-
-
-def _url(loaded: Config) -> str:
-    url = loaded.stores.ledger
-    return url if url.startswith(_STORES) else ""
 
 
 def _of_file(key: VirtualKey) -> dict[str, Any]:

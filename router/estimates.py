@@ -66,16 +66,8 @@ def most_output(call: Call, candidate: Candidate) -> int:
     """The most tokens that the answer may have: as the call says, else all that the model has room for."""
     if call.endpoint.task not in WRITES:
         return 0
-    fields, dialect = call.fields, call.endpoint.dialect.name
-    if dialect == "openai":
-        most, times = _first(fields, _LIMITS), max(_first(fields, ("n",)) or 1, _first(fields, ("best_of",)) or 1)
-        times *= _prompts(fields)
-    elif dialect == "ollama":
-        most, times = _first(_inner(fields, "options"), ("num_predict",)), 1
-    else:
-        asked = _inner(fields, "parameters")
-        several = ("best_of", "num_return_sequences")
-        most, times = _first(asked, _HUB), max(_first(asked, (each,)) or 1 for each in several)
+    dialect = call.endpoint.dialect.name
+    most, times = _said(call)
     context = candidate.deployment.context
     if most is None and dialect != "openai" and candidate.dialect != dialect:
         most = DEFAULT_MAX_NEW_TOKENS  # which is asked for in its place
@@ -84,6 +76,24 @@ def most_output(call: Call, candidate: Candidate) -> int:
     elif context is not None and most > context:
         most = context
     return min(most * times, MOST)
+
+
+def says_most(call: Call) -> bool:
+    """Whether the call itself says how much it wants at most."""
+    return call.endpoint.task not in WRITES or _said(call)[0] is not None
+
+
+def _said(call: Call) -> tuple[int | None, int]:
+    """The most tokens of one answer, and how many answers."""
+    fields, dialect = call.fields, call.endpoint.dialect.name
+    if dialect == "openai":
+        times = max(_first(fields, ("n",)) or 1, _first(fields, ("best_of",)) or 1)
+        return _first(fields, _LIMITS), times * _prompts(fields)
+    if dialect == "ollama":
+        return _first(_inner(fields, "options"), ("num_predict",)), 1
+    asked = _inner(fields, "parameters")
+    several = ("best_of", "num_return_sequences")
+    return _first(asked, _HUB), max(_first(asked, (each,)) or 1 for each in several)
 
 
 def _first(fields: Mapping[str, msgspec.Raw], names: tuple[str, ...]) -> int | None:
@@ -118,11 +128,6 @@ def _prompts(fields: Fields) -> int:
     return max(1, len(found)) if found and bytes(found[0])[:1] in (b'"', b"[") else 1
 
 
-def so_far(story: Story) -> int:
-    """The tokens that a stream has come to by now, at least: what was told last, and one for each event since."""
-    return story.record.output_tokens + story.events
-
-
 def streamed(story: Story, call: Call, payloads: Sequence[bytes], whole: bool) -> None:
     """A stream has ended, `whole` or not: what was not told is counted here, and marked so. `payloads`: of its last
     events, as many as there are.
@@ -146,7 +151,12 @@ def tokens_of(payloads: Sequence[bytes], events: int) -> int:
         return events
     sizes = [_said_by(payload) for payload in islice(reversed(payloads), sample)]
     found = max(sum(1 for each in sizes if each), (sum(sizes) + 3) // 4)
-    return found if sample == events else -(-found * events // sample)
+    return found if sample == events else round(found * events / sample)
+
+
+def tokens_in(payload: bytes) -> int:
+    """Of one event: one at least where it has text."""
+    return (_said_by(payload) + 3) // 4
 
 
 def _said_by(payload: bytes) -> int:

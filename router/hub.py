@@ -22,9 +22,10 @@ from providers import spec
 from providers.dialects import DIALECTS
 from providers.spec import Dialect, Fault
 from router import catalog_view, hub_view, live
+from router.doorman import Doorman
 from router.errors import Refused, bad_request, not_found, unauthorized
 from router.health import Figures
-from router.keys import ANONYMOUS, Identity, Keyring
+from router.keys import ANONYMOUS, Identity
 from router.outgoing import Upstream
 from router.routing import Table
 
@@ -41,7 +42,7 @@ class Shown(Protocol):
     version: str
 
     @property
-    def keyring(self) -> Keyring: ...
+    def doorman(self) -> Doorman: ...
     @property
     def table(self) -> Table: ...
     @property
@@ -60,28 +61,38 @@ class Hub:
     def routes(self) -> list[Route]:
         """Behind those that are more exact: `/models/{id}` takes every path below it."""
         return [
-            Route("/v1/models", _worded(_OPENAI, self._models)),
-            Route("/v1/models/{id:path}", _worded(_OPENAI, self._model)),
-            Route("/api/models", _worded(_HF, self._page)),
-            Route("/api/models/{id:path}", _worded(_HF, self._look_up)),
-            Route("/api/tasks", _worded(_HF, self._tasks)),
-            Route("/api/whoami-v2", _worded(_HF, self._whoami)),
-            Route("/status/{id:path}", _worded(_HF, self._status)),
-            Route("/framework/{name}", _worded(_HF, self._framework)),
+            Route("/v1/models", self._worded(_OPENAI, self._models)),
+            Route("/v1/models/{id:path}", self._worded(_OPENAI, self._model)),
+            Route("/api/models", self._worded(_HF, self._page)),
+            Route("/api/models/{id:path}", self._worded(_HF, self._look_up)),
+            Route("/api/tasks", self._worded(_HF, self._tasks)),
+            Route("/api/whoami-v2", self._worded(_HF, self._whoami)),
+            Route("/status/{id:path}", self._worded(_HF, self._status)),
+            Route("/framework/{name}", self._worded(_HF, self._framework)),
             Route("/models/{id:path}", self._below),
             Route("/tgi/{id:path}", self._below),
             Route("/info", self._default_info),
         ]
 
+    async def _meet(self, request: Request) -> None:
+        """Who asks, before anything else: somebody may have to be asked about it."""
+        try:
+            request.state.caller = await self._shown.doorman.identify(request.scope["headers"])
+        except Refused as refused:
+            request.state.caller = refused
+
     def _identified(self, request: Request) -> Identity:
-        return self._shown.keyring.identify(request.scope["headers"])
+        caller: Identity | Refused = request.state.caller
+        if isinstance(caller, Refused):
+            raise caller
+        return caller
 
     def _anyone(self, request: Request) -> Identity:
         """Whose key it is, or nobody in particular."""
         try:
             return self._identified(request)
         except Refused as refused:
-            if refused.fault.status != 401:
+            if refused.fault.status not in (401, 403, 503):
                 raise
             return Identity(ANONYMOUS)
 
@@ -146,16 +157,30 @@ class Hub:
         models = hub_view.models(self._shown.table, self._identified(request))
         return _json(hub_view.of_framework(models, request.path_params["name"]))
 
+    def _worded(self, dialect: Dialect, answer: Answer) -> Callable[[Request], Any]:
+        """An answer whose refusals are worded in a dialect."""
+
+        async def worded(request: Request) -> Response:
+            try:
+                await self._meet(request)
+                return answer(request)
+            except Refused as refused:
+                return refusal(dialect, refused.fault)
+
+        return worded
+
     # TGI
 
     async def _below(self, request: Request) -> Response:
         """GET below a model: `/info`, `/health` and `/`."""
+        await self._meet(request)
         model, _, last = request.path_params["id"].rpartition("/")
         if last not in ("info", "health"):
             model, last = request.path_params["id"].rstrip("/"), "health"
         return await self._about(request, model, last)
 
     async def _default_info(self, request: Request) -> Response:
+        await self._meet(request)
         model = self._shown.default_models.get(spec.TEXT_GENERATION, "")
         return await self._about(request, model, "info") if model else self._unknown(request)
 
@@ -180,18 +205,6 @@ class Hub:
 
 def refusal(dialect: Dialect, fault: Fault) -> Response:
     return Response(dialect.fault(fault), fault.status, media_type="application/json")
-
-
-def _worded(dialect: Dialect, answer: Answer) -> Callable[[Request], Any]:
-    """An answer whose refusals are worded in a dialect."""
-
-    async def worded(request: Request) -> Response:
-        try:
-            return answer(request)
-        except Refused as refused:
-            return refusal(dialect, refused.fault)
-
-    return worded
 
 
 def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

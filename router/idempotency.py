@@ -19,18 +19,16 @@ from time import monotonic
 from typing import Final
 
 import msgspec
-from pydantic import Field
 
 from providers.spec import Fault, Unreadable
 from router import relay
 from router.cache import LARGEST, Cache, Kept, digest
 from router.call import Call
 from router.caller import Caller
-from router.claims import Claims, Noted, State, Unavailable
+from router.claims import Claims, IdempotencySettings, Noted, State, Unavailable
 from router.errors import Refused, bad_request
 from router.keeping import Keeping
 from router.record import Record
-from router.settings import Duration, Settings, Size
 from router.story import Story
 
 HEADER: Final = b"idempotency-key"
@@ -63,13 +61,6 @@ _SAYING: Final[dict[State, tuple[str, str]]] = {
         "The first request with this Idempotency-Key is still running; ask again with the same key.",
     ),
 }
-
-
-class IdempotencySettings(Settings):
-    """Requests with an Idempotency-Key."""
-
-    ttl: Duration = Field(default=86_400.0, gt=0)  # how long a key stands for its request
-    max_bytes: Size = 256 * 2**20  # of kept answers: of each host, or in memory where it has one worker; 0: off
 
 
 class Idempotency:

@@ -71,7 +71,6 @@ class Identity:
     plan: str = ""
     user_key: Secret | None = None
     stored_keys: Mapping[str, Secret] = field(default_factory=lambda: _NO_KEYS)  # upstream or provider → own key
-    concurrency: int | None = None  # requests that may run at once
     orgs: frozenset[str] = frozenset()
     key: str = ""  # the virtual key's name
     admission: tuple[tuple[Bound, int], ...] = ()
@@ -81,6 +80,10 @@ class Identity:
     markup: float = 0.0  # added to a price: 0.2
     own_first: bool = True  # stored keys before ours
     expires: float | None = None
+    limited: bool = field(init=False, default=False)  # anything of what it asks for is counted
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "limited", bool(self.admission or self.reserved or self.per_model))
 
     def billed(self, asked: bytes) -> str:
         """Who is billed where `X-HF-Bill-To` names somebody. Raises Refused where that is not this one's to say."""
@@ -151,7 +154,6 @@ class Licence:
             rights=rights,
             plan=plan,
             stored_keys=MappingProxyType(dict(stored)),
-            concurrency=settings.concurrency,
             orgs=frozenset(orgs),
             key=key.name if key is not None else "",
             admission=tuple((each, 1) for each in bounds if each.kind in _AT_THE_HEAD),

@@ -19,7 +19,7 @@ from router.story import Story
 STREAMS: Final = 10.0  # seconds to wait for another's stream, which comes whole at its end
 OTHERS: Final = 60.0  # seconds to wait for another's answer that somebody need not pay for by the piece
 _ONCE: Final = (
-    b"x-request-id: ", b"server-timing: ", b"x-router-", b"x-compute-type: ", b"inference-id: ",
+    b"x-request-id: ", b"server-timing: ", b"x-router-", b"x-ratelimit-", b"x-compute-type: ", b"inference-id: ",
 )  # fmt: skip
 
 

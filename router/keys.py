@@ -122,6 +122,9 @@ class Keyring:
         self._known = _Known(by_digest, is_open, True, snapshot.generation, frozenset(gone), rows)
         return bad
 
+    def of_file(self) -> Iterable[Identity]:
+        return self._of_file.values()
+
     def tenants(self) -> list[str]:
         """The names that records may carry as a label: those of the file."""
         return [*dict.fromkeys(each.tenant for each in self._of_file.values()), ANONYMOUS]

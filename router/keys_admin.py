@@ -48,7 +48,7 @@ class Wrong(Exception):
 
 
 class KeysAdmin:
-    """`stored` is None where no store is configured."""
+    """`stored` is None where no store is configured. `changed` has all others know at once."""
 
     def __init__(
         self,
@@ -56,7 +56,9 @@ class KeysAdmin:
         in_use: Callable[[], InUse],
         guard: Callable[[Endpoint], Any],
         clock: Callable[[], float] = time.time,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
+        self._changed = changed
         self._stored = stored
         self._in_use = in_use
         self._guard = guard
@@ -86,7 +88,7 @@ class KeysAdmin:
         self._check_plan(given.get("plan", ""))
         taken = {each.name for each in self._in_use().virtual_keys}
         try:
-            secret, row = await self._with(lambda rows: rows.create(name, given, style, taken))
+            secret, row = await self._change(lambda rows: rows.create(name, given, style, taken))
         except NameTaken:
             raise Wrong(409, "a key has that name already", "name") from None
         return _json({"key": secret, **view(row, self._clock())}, 201)
@@ -108,12 +110,12 @@ class KeysAdmin:
         if style not in STYLES or given:
             field = "style" if style not in STYLES else next(iter(given))[:64]
             raise Wrong(422, "expected hf or sk" if field == "style" else "there is no such field", field)
-        secret, row = await self._with(lambda rows: rows.rotate(name, grace, style))
+        secret, row = await self._change(lambda rows: rows.rotate(name, grace, style))
         return _json({"key": secret, **view(row, self._clock()), "old_until": _iso(self._clock() + grace)})
 
     async def _revoke(self, request: Request) -> Response:
         name = self._name(request)
-        count = await self._with(lambda rows: rows.revoke(name))
+        count = await self._change(lambda rows: rows.revoke(name))
         return _json({"name": name, "revoked": count})
 
     def _name(self, request: Request) -> str:
@@ -121,6 +123,11 @@ class KeysAdmin:
         if any(each.name == name for each in self._in_use().virtual_keys):
             raise Wrong(409, "this key stands in the file; change it there", "name")
         return name
+
+    async def _change(self, work: Callable[[KeyRows], T]) -> T:
+        done = await self._with(work)
+        self._changed()
+        return done
 
     async def _with(self, work: Callable[[KeyRows], T]) -> T:
         if self._stored is None:

@@ -67,6 +67,8 @@ class Ledger:
         self._began = 0.0  # when the store was last asked, while it has not answered
         self._away = False
         self._adopt_at = 0.0
+        self.adopted = False  # what others had left when this one began is in the books
+        self.adopted = False  # what others left when this one began is in the books
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -168,6 +170,7 @@ class Ledger:
         self._drain()
         if not self._stop.is_set() and time.monotonic() >= self._adopt_at:
             self._adopt()
+            self.adopted = True
             self._adopt_at = time.monotonic() + ADOPT
         return self._more
 

@@ -1,38 +1,293 @@
-"""How many requests of a tenant run at once, bounded by its plan. In memory, of this worker.
+"""What a request may use: admitted by its head, reserved for by its body, settled once when it has ended.
 
-Who is over the bound is told so at once (429) and costs nothing: no body is read, no upstream asked.
+At the head a tenant's requests and what runs at once are counted, before any of the body is read. When the model is
+known, tokens and money are reserved: the most that the request may come to. In the end only what was used stays. A
+stream that comes near the end of its reservation asks for more; where there is no more it ends there (the fuse).
+
+Counting is a Store's (router/bounds.py, router/stores); this file says what is asked of it, and words its refusals.
 """
 
+from collections.abc import Iterable, Sequence
+from typing import Final
+
 from providers.spec import Fault
+from router import charges, estimates, units
+from router.bounds import NANO, Bound, Kind, Reached, Store, name_of
+from router.call import Call
 from router.errors import Refused
-from router.keys import Identity
+from router.identity import Identity
+from router.permit import FUSED, NEAR, Estimate, Permit
+from router.prices import Price, Prices
+from router.record import Record
+from router.routing import Candidate, Plan
+
+STEP: Final = 1024  # tokens that a stream asks for when it nears the end of what it has
+TAGS: Final = 1000  # pairs of tenant and limit that are counted apart
+_SHOWN: Final[tuple[Kind, ...]] = ("requests", "tokens")  # in x-ratelimit headers
+_SPANS: Final = {1.0: "second", 60.0: "minute", 3600.0: "hour", 86400.0: "day", 604800.0: "week"}
 
 
-class Running:
-    """Requests under way, by tenant; only tenants whose plan has a bound are counted."""
+class Limits:
+    """One for the life of the process; what it counts outlives configurations."""
 
-    def __init__(self, workers: int = 1) -> None:
-        self._workers = workers
-        self._running: dict[str, int] = {}
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._remote = store.remote
         self.refused: dict[tuple[str, str], int] = {}  # (tenant, limit) → how often
 
-    def admit(self, identity: Identity) -> None:
-        """Raises Refused where the tenant has as many as it may have."""
-        bound = identity.concurrency
-        if bound is None:
-            return
-        running = self._running.get(identity.tenant, 0)
-        if running >= max(1, bound // self._workers):
-            told = identity.tenant, "concurrency"
-            self.refused[told] = self.refused.get(told, 0) + 1
-            message = f"{running} requests of '{identity.tenant}' are running, which is as many as its plan allows."
-            raise Refused(Fault(429, "concurrency_limit", message, retry_after=1.0))
-        self._running[identity.tenant] = running + 1
+    @property
+    def store(self) -> Store:
+        return self._store
 
-    def release(self, identity: Identity) -> None:
-        if identity.concurrency is not None:
-            left = self._running.get(identity.tenant, 0) - 1
-            if left > 0:
-                self._running[identity.tenant] = left
-            else:
-                self._running.pop(identity.tenant, None)
+    async def admit(self, permit: Permit) -> None:
+        """Raises Refused where the tenant or its key has had its requests, or as many run as may."""
+        asked = permit.identity.admission
+        if asked:
+            reached = await self._take(asked, permit.hold)
+            if reached is not None:
+                raise self._refusal(permit.identity, reached)
+            permit.held += asked
+
+    async def reserve(self, permit: Permit, bounds: tuple[Bound, ...], estimate: Estimate, stream: bool) -> None:
+        """Raises Refused where what the request may come to is more than is left; then it holds nothing any more."""
+        permit.bounds = bounds
+        permit.estimate = estimate
+        output = estimate.output
+        reached = await self._take(_asked(bounds, estimate, output), permit.hold)
+        if reached is not None and stream and not estimate.named:  # its fuse ends it where it has to
+            output = self._fitting(bounds, estimate)
+            if output >= NEAR:
+                reached = await self._take(_asked(bounds, estimate, output), permit.hold)
+        if reached is not None:
+            self._give_back(permit)
+            raise self._refusal(permit.identity, reached)
+        permit.held += _asked(bounds, estimate, output)
+        if stream and metered(bounds):
+            permit.most, permit.fused = output, True
+
+    async def extend(self, permit: Permit) -> bool:
+        """A stream wants to go on beyond its reservation: whether it may."""
+        wider = [each for each in permit.bounds if each.kind not in ("requests", "concurrency", "input_tokens")]
+        for step in (STEP, NEAR):
+            asked = [(each, self._of_output(each, permit.estimate, step)) for each in wider]
+            hold = f"{permit.hold}+{permit.most}"
+            if await self._take(asked, hold) is None:
+                permit.extended.append((hold, asked))
+                permit.most += step
+                return True
+        return False
+
+    def settle(self, permit: Permit, record: Record) -> None:
+        """The request has ended: what it used stays counted, all else is given back."""
+        if permit.held:
+            held = [(bound, amount, _used(bound, amount, record)) for bound, amount in permit.held]
+            self._store.settle(held, permit.hold)
+            permit.held = []
+        for hold, asked in permit.extended:
+            self._store.settle([(bound, amount, 0) for bound, amount in asked], hold)
+
+    def _give_back(self, permit: Permit) -> None:
+        """It was refused before anything was done for it."""
+        self._store.settle([(bound, amount, 0) for bound, amount in permit.held], permit.hold)
+        permit.held = []
+
+    async def _take(self, asked: Sequence[tuple[Bound, int]], hold: str) -> Reached | None:
+        taken = self._store.take(asked, hold)
+        if self._remote and taken is not None and not isinstance(taken, Reached):
+            return await taken
+        assert taken is None or isinstance(taken, Reached)
+        return taken
+
+    def _fitting(self, bounds: Sequence[Bound], estimate: Estimate) -> int:
+        """Output tokens that there is room for, as far as is known here."""
+        found = estimate.output
+        for bound in bounds:
+            free = bound.amount - self._store.level(bound).used
+            if bound.kind == "output_tokens":
+                found = min(found, free)
+            elif bound.kind == "tokens":
+                found = min(found, free - estimate.input)
+            elif bound.kind == "budget" and estimate.price and estimate.output:
+                beside = estimate.price - self._of_output(bound, estimate, estimate.output)
+                each = max(1, -(-(estimate.price - beside) // estimate.output))
+                found = min(found, (free - beside) // each)
+        return found
+
+    def fault(self, permit: Permit) -> Fault:
+        """What a stream that is ended is told: which limit has the least room, as a share."""
+        spent = [each for each in permit.bounds if each.kind not in ("requests", "concurrency", "input_tokens")]
+        tightest = max(spent, key=lambda each: self._store.level(each).used / max(1, each.amount))
+        return Fault(402, FUSED, f"The answer was ended: {limit_of(tightest)} leaves no room for more.")
+
+    @staticmethod
+    def _of_output(bound: Bound, estimate: Estimate, tokens: int) -> int:
+        """What so many tokens more come to."""
+        return tokens if bound.kind != "budget" else _money(estimate, tokens)
+
+    # What the caller is told
+
+    def told(self, permit: Permit) -> bytes:
+        """`x-ratelimit-…` for requests and tokens, of the bound with the least room of each."""
+        found: dict[Kind, tuple[int, Bound, float | None]] = {}
+        bounds = permit.bounds or permit.identity.reserved
+        for bound in (*(each for each, _ in permit.identity.admission), *bounds):
+            if bound.kind in _SHOWN:
+                level = self._store.level(bound)
+                left = max(0, bound.amount - level.used)
+                if bound.kind not in found or left < found[bound.kind][0]:
+                    found[bound.kind] = (left, bound, level.resets)
+        return b"".join([_shown(kind, *each) for kind, each in found.items()])
+
+    def _refusal(self, identity: Identity, reached: Reached) -> Refused:
+        bound = reached.bound
+        tag = (identity.tenant, name_of(bound))
+        if tag in self.refused or len(self.refused) < TAGS:
+            self.refused[tag] = self.refused.get(tag, 0) + 1
+        return refusal(reached)
+
+
+def metered(bounds: Iterable[Bound]) -> bool:
+    """Whether any of them counts tokens or money, which must be estimated."""
+    return any(each.kind not in ("requests", "concurrency") for each in bounds)
+
+
+def _asked(bounds: Iterable[Bound], estimate: Estimate, output: int) -> list[tuple[Bound, int]]:
+    money = estimate.price or 0
+    if output != estimate.output:
+        money = max(0, money - _money(estimate, estimate.output - output))
+    amounts: dict[Kind, int] = {
+        "requests": 1,
+        "concurrency": 1,
+        "input_tokens": estimate.input,
+        "output_tokens": output,
+        "tokens": estimate.input + output,
+        "budget": money,
+    }
+    return [(bound, amounts[bound.kind]) for bound in bounds]
+
+
+def _money(estimate: Estimate, tokens: int) -> int:
+    """What so many tokens of output come to beside the rest of it."""
+    rate = estimate.rate
+    if rate is None:
+        return 0
+    whole, rest = (charges.most_cost(estimate.input, each, None, rate) or 0 for each in (tokens, 0))
+    return charges.charge_of(whole - rest, estimate.markup, "routed") or 0
+
+
+def _used(bound: Bound, taken: int, record: Record) -> int:
+    match bound.kind:
+        case "requests":
+            return taken
+        case "concurrency":
+            return 0
+        case "input_tokens":
+            return record.input_tokens
+        case "output_tokens":
+            return record.output_tokens
+        case "tokens":
+            return record.input_tokens + record.output_tokens
+        case "budget":
+            return record.charge or 0
+
+
+def estimated(call: Call, plan: Plan, identity: Identity, prices: Prices) -> Estimate:
+    """The most that a call may come to at any of the deployments that it may be sent to."""
+    read = estimates.estimate_input(call)
+    pieces = units.asked(call)
+    markup = charges.markup_of(identity.markup)
+    written = 0
+    dearest: int | None = None
+    rate: Price | None = None
+    for candidate in plan.attempts:
+        most = estimates.most_output(call, candidate)
+        written = max(written, most)
+        price = None if _owned(identity, candidate) else prices.of(candidate)
+        cost = charges.most_cost(read, most, pieces, price)
+        charge = charges.charge_of(cost, markup, "routed")
+        if charge is not None and (dearest is None or charge > dearest):
+            dearest, rate = charge, price
+    return Estimate(read, written, dearest, rate, markup, estimates.says_most(call))
+
+
+def _owned(identity: Identity, candidate: Candidate) -> bool:
+    """Whether the tenant pays that provider itself."""
+    if identity.user_key is not None:
+        return True
+    stored = identity.stored_keys
+    return identity.own_first and (candidate.deployment.upstream in stored or candidate.provider.name in stored)
+
+
+# Words
+
+
+def _shown(kind: Kind, left: int, bound: Bound, resets: float | None) -> bytes:
+    name = kind.encode()
+    return (b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %b\r\n") % (
+        name,
+        bound.amount,
+        name,
+        left,
+        name,
+        _seconds(resets),
+    )
+
+
+def _seconds(seconds: float | None) -> bytes:
+    """As OpenAI writes a span: `120ms`, `7.66s`, `6m0s`."""
+    if seconds is None:
+        return b"never"
+    if seconds < 1:
+        return b"%dms" % -(-seconds * 1000 // 1)
+    if seconds < 60:
+        return b"%.2fs" % seconds
+    whole = round(seconds)
+    hours, rest = divmod(whole, 3600)
+    return (b"%dh" % hours if hours else b"") + b"%dm%ds" % divmod(rest, 60)
+
+
+def refusal(reached: Reached) -> Refused:
+    """429 for what comes back with time; 402 for money; 400 for what can never be had."""
+    bound, resets = reached.bound, reached.resets
+    whose = f"the {bound.scope} '{bound.of}'"
+    if bound.kind == "budget":
+        until = f"; it begins anew in {_span(resets)}" if resets is not None else ""
+        message = (
+            f"The budget{limit_of(bound)[len('the budget') :]} leaves no room"
+            f" for what this request may cost: {_usd(reached.used)} are used or reserved{until}."
+        )
+        return Refused(Fault(402, "budget_exceeded", message, retry_after=resets))
+    if bound.kind == "concurrency":
+        message = f"{reached.used} requests of {whose} are running, which is as many as may at once ({bound.amount})."
+        return Refused(Fault(429, "concurrency_limit", message, retry_after=1.0))
+    limit = limit_of(bound)
+    if resets is None:
+        message = f"This request may come to more than {limit} ever allows; ask for fewer tokens."
+        return Refused(Fault(400, "request_too_large_for_limit", message, "max_tokens"))
+    message = (
+        f"{limit[:1].upper()}{limit[1:]} is reached: {reached.used} are used or reserved; try again in {_span(resets)}."
+    )
+    return Refused(Fault(429, "rate_limit_exceeded", message, retry_after=resets))
+
+
+def limit_of(bound: Bound) -> str:
+    whose = f"the {bound.scope} '{bound.of}'"
+    if bound.kind == "budget":
+        return f"the budget of {whose}, {_usd(bound.amount)}{f' a {bound.period}' if bound.period else ''},"
+    return f"the limit of {whose}, {bound.amount} {bound.kind.replace('_', ' ')} {_per(bound.seconds)},"
+
+
+def _per(seconds: float) -> str:
+    return f"per {_SPANS[seconds]}" if seconds in _SPANS else f"in {seconds:g} s"
+
+
+def _span(seconds: float | None) -> str:
+    if seconds is None:
+        return "no time"
+    if seconds < 120:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 7200 else f"{round(seconds / 3600)} h"
+
+
+def _usd(nano: int) -> str:
+    return f"{nano / NANO:.9f}".rstrip("0").rstrip(".") + " USD"

@@ -135,7 +135,7 @@ async def get(upstream: Upstream, path: str) -> Any:
 async def fetch(upstream: Upstream, path: str) -> bytes | None:
     """A small document of an upstream; None where it does not give one."""
     now = asyncio.get_running_loop().time()
-    key = upstream.keys.lend(now)
+    key = upstream.keys.peek(now)
     deadline = now + ANSWER
     answer = await upstream.pool.open(upstream.get(path, key), b"", first=ANSWER, deadline=deadline, replay=True)
     if isinstance(answer, Silence):

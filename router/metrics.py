@@ -183,7 +183,7 @@ class Metrics:
                 self.inflight,
                 generation,
                 self.failed_reloads,
-                [((self._named(tenant), limit), count) for (tenant, limit), count in limited],
+                [((self.named(tenant), limit), count) for (tenant, limit), count in limited],
                 [((result,), count) for result, count in self._cached.items()],
                 self.lag,
                 [((*labels[:3], str(labels[3])), account) for labels, account in self._accounts.items()],
@@ -191,7 +191,7 @@ class Metrics:
             )
         )
 
-    def _named(self, tenant: str) -> str:
+    def named(self, tenant: str) -> str:
         return tenant if tenant in self.tenants else OTHER
 
 

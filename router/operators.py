@@ -52,10 +52,10 @@ class Operators:
         """Of the main port."""
         return [
             *self._health_routes(),
-            Route("/metrics", self._guarded(self._metrics)),
-            Route("/admin/reload", self._guarded(self._reload), methods=["POST"]),
-            Route("/admin/requests", self._guarded(self._requests)),
-            Route("/admin/requests/{id}", self._guarded(self._request)),
+            Route("/metrics", self.guarded(self._metrics)),
+            Route("/admin/reload", self.guarded(self._reload), methods=["POST"]),
+            Route("/admin/requests", self.guarded(self._requests)),
+            Route("/admin/requests/{id}", self.guarded(self._request)),
         ]
 
     def own_routes(self) -> list[Route]:
@@ -67,16 +67,16 @@ class Operators:
         alive = ("/health/liveness", "/healthz")
         return [*(Route(path, self._ready) for path in ready), *(Route(path, self._alive) for path in alive)]
 
-    def _guarded(self, endpoint: Callable[[Request], Any]) -> Callable[[Request], Any]:
+    def guarded(self, endpoint: Callable[[Request], Any]) -> Callable[[Request], Any]:
         async def guarded(request: Request) -> Response:
-            if not self._is_operator(request):
+            if not self.is_operator(request):
                 return self._unknown(request)
             response: Response = await endpoint(request)
             return response
 
         return guarded
 
-    def _is_operator(self, request: Request) -> bool:
+    def is_operator(self, request: Request) -> bool:
         headers = request.scope["headers"]
         if self._seen.keyring.is_admin(headers):
             return True

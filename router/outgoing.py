@@ -15,6 +15,7 @@ from typing import Final
 
 from providers.spec import Provider, Send
 from router.call import Call
+from router.ceiling import Ceiling
 from router.errors import not_found
 from router.health import Budget
 from router.keypool import KeyPool, Lent
@@ -47,8 +48,10 @@ class Upstream:
         base_url: str,
         budget: float = 0.2,
         names: Names | None = None,
+        ceiling: Ceiling | None = None,
     ) -> None:
         self.name = name
+        self.ceiling = ceiling  # what it may be used for as a whole; None: without a limit
         self.provider = provider
         self.settings = settings
         self.keys = keys

@@ -4,48 +4,33 @@ A reload makes another and swaps the whole. The old one's requests go on with wh
 them has ended its connections are closed. What a reload must not touch (figures, log, who rests) is handed in.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Final
 
 import providers
 from router import config
 from router.attempts import Walker
-from router.coldstart import ColdStarts
+from router.bounds import name_of
+from router.ceiling import Ceiling
 from router.config import Loaded
 from router.cors import Cors
+from router.doorman import Doorman
 from router.exchange import Exchange
-from router.health import Resting, Speeds
+from router.idempotency import Idempotency
 from router.keeping import Keeper
 from router.keypool import KeyPool
 from router.keys import Keyring
-from router.limits import Running
+from router.lasting import Lasting
 from router.live import Live
 from router.load import Load
-from router.metrics import Metrics
+from router.metrics import Told
 from router.outgoing import Upstream
 from router.passthrough import Passthrough
 from router.pipeline import Pipeline
-from router.recorder import Recorder
 from router.routing import RouteSettings, Table
 from router.secrets import Scrubber
-from router.spending import Spending
 from router.upstream.fetch import Fetcher
-from router.upstream.names import Names
 from router.upstream.pool import Pool
-
-
-@dataclass(frozen=True, slots=True)
-class Lasting:
-    """What outlives a configuration."""
-
-    metrics: Metrics
-    recorder: Recorder
-    resting: Resting
-    speeds: Speeds
-    limits: Running
-    names: Names
-    cold: ColdStarts
-    spending: Spending
 
 
 class Parts:
@@ -54,14 +39,36 @@ class Parts:
     def __init__(self, loaded: Loaded, lasting: Lasting, sandbox: str, before: "Parts | None" = None) -> None:
         settings = loaded.config
         self.loaded = loaded
-        self.keyring = Keyring(settings.auth, settings.plans, settings.virtual_keys)
+        self.lasting = lasting
+        self.keyring = Keyring(
+            settings.auth,
+            settings.plans,
+            settings.virtual_keys,
+            stored=lasting.stored is not None,
+            loopback=config.on_loopback(settings.server.host),
+        )
+        if lasting.stored is not None:
+            lasting.stored.attach(self.keyring)
+        lasting.metrics.tenants = frozenset(self.keyring.tenants())
+        self.doorman = Doorman(self.keyring, settings.auth, lasting.heard)
         self.upstreams: dict[str, Upstream] = {}
         for name, each in settings.upstreams.items():
             provider = providers.find(each.provider)
             assert provider is not None, "checked at load"
             base_url = each.base_url or provider.base_url or sandbox
-            keys = KeyPool(name, tuple(each.keys), lasting.resting)
-            self.upstreams[name] = Upstream(name, provider, each, keys, base_url, settings.retry.budget, lasting.names)
+            known = before.upstreams[name].keys if before is not None and name in before.upstreams else None
+            keys = KeyPool(name, each.keys, lasting.resting, store=lasting.store, rests=lasting.rests, before=known)
+            ceiling = Ceiling(name, each.limits, lasting.store)
+            self.upstreams[name] = Upstream(
+                name,
+                provider,
+                each,
+                keys,
+                base_url,
+                settings.retry.budget,
+                lasting.names,
+                ceiling if ceiling.bounds else None,
+            )
         lasting.resting.settings = settings.rest
         scrubber = Scrubber(config.secrets_of(settings))
         self._exchange = Exchange(Fetcher(lasting.names))
@@ -72,9 +79,10 @@ class Parts:
         self.pipeline = Pipeline(
             table=config.table_of(loaded),
             keyring=self.keyring,
+            doorman=self.doorman,
             walker=Walker(
                 self.upstreams,
-                lasting.resting,
+                lasting.rests,
                 lasting.speeds,
                 settings.retry,
                 scrubber,
@@ -84,13 +92,14 @@ class Parts:
             ),
             recorder=lasting.recorder,
             resting=lasting.resting,
-            limits=lasting.limits,
+            accounts=lasting.accounts,
             max_body=settings.server.max_body,
             max_upload=settings.server.max_upload,
             default_models=settings.default_models,
             scrubber=scrubber,
             spending=lasting.spending,
             keeper=Keeper(settings.cache),
+            idempotency=Idempotency(settings.idempotency, lasting.claims),
             off=lambda model: [
                 name for name, each in loaded.off.items() if model in loaded.tables.get(each.provider, {})
             ],
@@ -135,8 +144,21 @@ class Parts:
         await self._live.close()
         await self._load.close()
         await self._exchange.close()
+        await self.doorman.close()
         for pool in self._pools():
             await pool.close()
+
+    def told(self, now: float) -> Iterator[Told]:
+        """How full the limits of the file's tenants are, and what is left of the providers' own."""
+        store = self.lasting.store
+        for identity in self.keyring.of_file():
+            for bound in (*(each for each, _ in identity.admission), *identity.reserved):
+                marks = (identity.tenant, name_of(bound))
+                yield "router_limit_used_ratio", marks, store.level(bound).used / max(1, bound.amount)
+        for name, upstream in self.upstreams.items():
+            for key in upstream.keys.state(now):
+                if key.left is not None:
+                    yield "router_key_headroom_ratio", (name, key.name.partition("/")[2]), key.left
 
     def _pools(self) -> list[Pool]:
         return [pool for upstream in self.upstreams.values() for pool in upstream.pools()]
@@ -154,6 +176,7 @@ def needs_a_restart(before: Loaded, after: Loaded) -> list[str]:
     """A line for each setting that differs and cannot be changed while it runs."""
     old, new = before.config, after.config
     changed = [f"server.{name}" for name in _AT_START if getattr(old.server, name) != getattr(new.server, name)]
+    changed += ["stores"] if old.stores != new.stores else []
     changed += ["telemetry.listen"] if old.telemetry.listen != new.telemetry.listen else []
     changed += ["telemetry.log"] if old.telemetry.log != new.telemetry.log else []
     return [f"{name} takes effect at the next start" for name in changed]

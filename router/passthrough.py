@@ -74,6 +74,8 @@ class Passthrough:
         method, rest, query, upstream = passage.method, passage.rest, passage.query, passage.upstream
         if method not in _METHODS or not _PATH(rest) or not _QUERY(query):
             raise not_found(f"There is no {method.decode('ascii', 'replace')} /{passage.named}{rest[:256]}")
+        if not identity.reaches(upstream.name, upstream.provider.name):
+            raise not_found(f"There is no {method.decode('ascii', 'replace')} /{passage.named}{rest[:256]}")
         body = await caller.body(self._max_body)
         if len(body) > self._max_body:
             raise too_large(self._max_body)
@@ -90,6 +92,8 @@ class Passthrough:
         if upstream.refuses_urls and (field := _link_in(body, upstream.provider.name)) is not None:
             raise bad_request(f"'{field}' is a URL, which this server may not fetch; send the data.", field)
         key = self._key(upstream, identity)
+        if isinstance(key, Lent) and key.hold:
+            story.borrow().key(upstream.keys, key)
         record.key, record.billing = (
             (key.name, "routed") if isinstance(key, Lent) else ("", "direct" if key else "none")
         )
@@ -109,6 +113,8 @@ class Passthrough:
         story.waited += monotonic() - began
         if isinstance(answer, Silence):
             raise Refused(_silent(upstream, answer.reason))
+        if isinstance(key, Lent):
+            upstream.keys.learn(key, answer.status, answer.fields, monotonic())
         try:
             await self._relay(caller, answer, story, passage)
         except Broken as broken:
@@ -140,11 +146,13 @@ class Passthrough:
 
     def _key(self, upstream: Upstream, identity: Identity) -> Lent | Secret | None:
         stored = identity.stored_keys.get(upstream.name) or identity.stored_keys.get(upstream.provider.name)
-        if stored:
+        if stored and identity.own_first:
             return stored
         if identity.user_key is not None:
             return identity.user_key
         lent = upstream.keys.lend(monotonic())
+        if lent is None and stored:
+            return stored
         if lent is None and upstream.provider.needs_key and not upstream.settings.base_url:
             raise unauthorized()
         return lent

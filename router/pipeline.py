@@ -9,29 +9,33 @@ import os
 import random
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from time import monotonic
 from typing import Final
 
 from providers.spec import Fault, Unreadable
 from router import failures, relay, routing
+from router.accounts import Accounts
 from router.attempts import Walker
 from router.call import Call, Endpoint
 from router.caller import Caller
+from router.doorman import Doorman
 from router.errors import Refused, not_found
 from router.health import Resting
+from router.idempotency import HEADER, Idempotency
 from router.keeping import Keeper
 from router.keys import Identity, Keyring
-from router.limits import Running
 from router.passthrough import Passage, Passthrough
 from router.reading import Reader
 from router.recorder import Recorder
-from router.routing import Found, Plan, Route, Table
+from router.routing import Drop, Found, Plan, Route, Table
 from router.secrets import Scrubber
 from router.spending import Spending
 from router.story import Story
 
 Fields = dict[bytes, bytes]  # of the head; of a name that stands there twice, the last
 
+_SHOWN: Final = 32  # digits of an Idempotency-Key's digest
 _NAMED: Final = 20  # upstreams that a refusal names
 _REQUEST_ID: Final = re.compile(rb"[\w.-]{1,64}").fullmatch
 
@@ -44,10 +48,11 @@ class Pipeline:
         *,
         table: Table,
         keyring: Keyring,
+        doorman: Doorman,
         walker: Walker,
         recorder: Recorder,
         resting: Resting,
-        limits: Running,
+        accounts: Accounts,
         max_body: int,
         max_upload: int,
         default_models: dict[str, str],
@@ -55,19 +60,22 @@ class Pipeline:
         passthrough: Passthrough,
         spending: Spending,
         keeper: Keeper,
+        idempotency: Idempotency,
         off: Callable[[str], list[str]],
     ) -> None:
         self.table = table
         self._keyring = keyring
+        self._doorman = doorman
         self._walker = walker
         self._recorder = recorder
         self._resting = resting
-        self._limits = limits
+        self._accounts = accounts
         self._reader = Reader(max_body, max_upload, default_models)
         self._scrubber = scrubber
         self.passthrough = passthrough
         self._spending = spending
         self._keeper = keeper
+        self._idempotency = idempotency
         self._off = off  # upstreams that are switched off and have a model by their tables
         self._dice = random.Random()  # noqa: S311 - weights, not secrets
         self._prefix = os.urandom(6).hex()
@@ -87,7 +95,9 @@ class Pipeline:
 
     async def serve(self, caller: Caller, endpoint: Endpoint, model: str, passage: Passage | None = None) -> None:
         fields = caller.fields
-        story = Story(self._request_id(fields), endpoint, monotonic())
+        self._counter += 1
+        entry = f"{self._prefix}-{self._counter:x}"
+        story = Story(_request_id(fields) or entry, endpoint, monotonic(), self._accounts, entry)
         story.task = asyncio.current_task(self._loop)
         caller.on_gone = story.leave
         record = story.record
@@ -96,15 +106,16 @@ class Pipeline:
         self._running += 1
         call: Call | None = None
         plan: Plan | None = None
-        admitted: Identity | None = None
         try:
-            identity = self._keyring.identify(caller.headers, fields)
-            record.tenant = identity.tenant
+            identity = self._keyring.recognise(caller.headers, fields)
+            if not isinstance(identity, Identity):
+                identity = await self._doorman.answer(identity)
+            story.identity = identity
+            record.tenant, record.virtual_key = identity.tenant, identity.key
             if b"x-hf-bill-to" in fields:
                 record.billed_to = identity.billed(fields[b"x-hf-bill-to"])
-            if identity.concurrency is not None:
-                self._limits.admit(identity)
-                admitted = identity
+            if identity.limited:
+                await self._accounts.admit(identity, story)
             if passage is not None:
                 await self.passthrough.serve(caller, passage, story, identity, self.table)
                 return
@@ -112,11 +123,13 @@ class Pipeline:
             found = self._find(call)
             record.model, record.stream = found.label, call.stream
             plan = self._plan(found)
-            if call.endpoint.raw or plan.route.cache:
-                await self._answer_or_keep(caller, call, story, plan)
+            if identity.providers:
+                plan = self._reachable(plan, call)
+            if HEADER in fields and (key := self._idempotency.key(caller, call)) is not None:
+                story.idempotency = key.hex()[:_SHOWN]
+                await self._idempotency.serve(key, caller, call, story, lambda to: self._meet(to, call, story, plan))
             else:
-                served = await self._walker.walk(call, plan, story)
-                await relay.answer(caller, call, served, story, plan, self._walker, self._scrubber)
+                await self._meet(caller, call, story, plan)
         except Refused as refused:
             await relay.refuse(caller, story, refused.fault, self._scrubber)
         except Unreadable as unreadable:
@@ -139,35 +152,41 @@ class Pipeline:
             caller.on_gone = None
             if call is not None and call.upload is not None:
                 call.upload.close()
-            if admitted is not None:
-                self._limits.release(admitted)
             metrics.inflight -= 1
             self._running -= 1
             if self._leaving is not None and not self._running:
                 self._leaving.set()
             closed = story.close(monotonic())
+            self._accounts.close(call, story)
+            self._walker.spend(closed)
             self._recorder.record(closed, plan)
             self._walker.speeds.learn(closed)
             if plan is not None and plan.route.spill is not None:
                 self._spending.note(closed, plan)
 
+    async def _meet(self, caller: Caller, call: Call, story: Story, plan: Plan) -> None:
+        """Reserve for it, and answer it: from what is kept, or from upstream."""
+        if story.permit is not None or plan.route.bounds or plan.route.pinned:
+            await self._accounts.reserve(call, plan, story, self.table)
+        if call.endpoint.raw or plan.route.cache:
+            await self._answer_or_keep(caller, call, story, plan)
+        else:
+            await self._answer(caller, call, story, plan)
+
+    async def _answer(self, caller: Caller, call: Call, story: Story, plan: Plan) -> None:
+        await self._accounts.intend(call, plan, story)
+        served = await self._walker.walk(call, plan, story)
+        await relay.answer(caller, call, served, story, plan, self._walker, self._scrubber)
+
     async def _answer_or_keep(self, caller: Caller, call: Call, story: Story, plan: Plan) -> None:
         async def answer(caller: Caller) -> None:
-            served = await self._walker.walk(call, plan, story)
-            await relay.answer(caller, call, served, story, plan, self._walker, self._scrubber)
+            await self._answer(caller, call, story, plan)
 
         key = self._keeper.key(call, plan.route)
         if key is None:
             await answer(caller)
         else:
             await self._keeper.serve(key, caller, call, story, answer)
-
-    def _request_id(self, fields: Fields) -> str:
-        given = fields.get(b"x-request-id")
-        if given is not None and _REQUEST_ID(given) and not _holds_a_key(given, fields):
-            return given.decode()
-        self._counter += 1
-        return f"{self._prefix}-{self._counter:x}"
 
     def _find(self, call: Call) -> Found:
         """The model's route seen from this call; 404 where nobody knows it or this caller may not have it."""
@@ -192,11 +211,21 @@ class Pipeline:
 
     def _allows(self, identity: Identity, route: Route) -> bool:
         """A model at a named place may be written with the place's own id, which opens no other than its own would."""
-        if not identity.allows(route.model):
-            return False
-        places = route.deployments if route.pinned else ()
-        named = (self.table.named(each.upstream, route.model) for each in places)
-        return all(identity.allows(each) for each in named if each is not None)
+        return all(identity.allows(each) for each in self.table.names(route))
+
+    def _reachable(self, plan: Plan, call: Call) -> Plan:
+        """Without the places that this caller's plan or key does not allow."""
+        kept, dropped = [], list(plan.dropped)
+        for each in plan.attempts:
+            upstream = each.deployment.upstream
+            if call.identity.reaches(upstream, self.table.places[upstream].provider.name):
+                kept.append(each)
+            else:
+                dropped.append(Drop(each.deployment.name, "this key may not use it"))
+        plan = replace(plan, attempts=tuple(kept), dropped=tuple(dropped))
+        if not kept:
+            raise Refused(failures.nothing_to_try(call, plan))
+        return plan
 
     def _plan(self, found: Found) -> Plan:
         route = found.plan.route
@@ -204,10 +233,17 @@ class Pipeline:
             return found.plan
         resting = self._resting.resting(monotonic())
         walker = self._walker
-        spent = self._spending.of(route.model, route.spill.most) if route.spill and route.spill.most else 0.0
+        spent = self._spending.of(route)
         return routing.plan(
             found.plan, dice=self._dice, resting=resting, speed=walker.speeds.of, busy=walker.busy, spent=spent
         )
+
+
+def _request_id(fields: Fields) -> str:
+    """The caller's own, where it is one; it names the request to people, never to the ledger."""
+    given = fields.get(b"x-request-id")
+    usable = given is not None and _REQUEST_ID(given) and not _holds_a_key(given, fields)
+    return given.decode() if given is not None and usable else ""
 
 
 def _holds_a_key(given: bytes, fields: Fields) -> bool:

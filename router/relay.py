@@ -10,6 +10,7 @@ import msgspec
 
 from providers.spec import Fault
 from router.attempts import Walker
+from router.bounds import NANO
 from router.call import Call
 from router.caller import Caller
 from router.routing import Plan
@@ -51,7 +52,7 @@ def told(story: Story, now: float) -> bytes:
     record = story.record
     waited = story.waited
     ours = max(0.0, now - story.started - waited)
-    return _TOLD % (
+    lines = _TOLD % (
         record.id.encode(),
         ours * 1000,
         waited * 1000,
@@ -59,6 +60,7 @@ def told(story: Story, now: float) -> bytes:
         record.model.encode("ascii", "replace"),
         len(record.tries),
     )
+    return lines + story.permit.told() if story.permit is not None else lines
 
 
 _TOLD: Final = (
@@ -76,12 +78,12 @@ async def answer(
     now = story.first = monotonic()
     story.record.status = upstream.status
     try:
+        if served.used is not None:
+            story.use(served.used)
         if served.form == "full":
-            if served.used is not None:
-                story.use(served.used)
             body = _echoed(served.body, call) if echo else served.body
             lines = _kind(call, served, story) if served.prepared.crossed else passed(upstream.headers)
-            await caller.answer(upstream.status, lines + told(story, now), body)
+            await caller.answer(upstream.status, lines + told(story, now) + _priced(story), body)
         elif served.form == "events":
             events = Stream(caller, call, served, story, plan, walker, scrubber)
             await events.run(passed(upstream.headers) + told(story, now))
@@ -90,6 +92,18 @@ async def answer(
             await _bytes(caller, served, story, lines + told(story, now))
     finally:
         upstream.close()
+
+
+def _priced(story: Story) -> bytes:
+    """What an answer that is known whole has come to, for who called: tokens, and USD where the price is known."""
+    record = story.record
+    if story.account is not None:
+        story.account.bill(story)
+    tokens = record.input_tokens + record.output_tokens
+    lines = b"x-total-tokens: %d\r\n" % tokens if tokens else b""
+    if record.charge is not None:
+        lines += b"x-router-cost: %d.%09d\r\n" % divmod(record.charge, NANO)
+    return lines
 
 
 def _kind(call: Call, served: Served, story: Story) -> bytes:

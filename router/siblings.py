@@ -24,6 +24,11 @@ class Siblings:
         self._directory = directory
         self._server: asyncio.Server | None = None
 
+    @property
+    def directory(self) -> Path | None:
+        """Private to the workers of one supervisor; None where there is but one."""
+        return self._directory
+
     async def open(self, answer: Answer) -> None:
         if self._directory is None:
             return

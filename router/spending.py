@@ -1,45 +1,39 @@
-"""What hosted deployments of a route have cost in the present period: the cap of `spill.most`. Of this worker.
+"""What hosted deployments of a route have cost in the present period: the cap of `spill.most`.
 
-A price that nobody knows costs nothing here: the cap bounds what can be counted, and says so in the manual.
+Counted where limits are, so that all workers and replicas hold one cap. A price that nobody knows costs nothing here:
+the cap bounds what can be counted, and says so in the manual.
 """
 
-import time
-from collections.abc import Callable
-from datetime import UTC, datetime
-
-from router.bounds import NANO
-from router.charges import cost_of, served_by
-from router.prices import Prices
+from router.bounds import NANO, Bound, Store
 from router.record import Record
-from router.routing import Plan
-from router.settings import Money
+from router.routing import Plan, Route
 
 
 class Spending:
-    """USD by route, each period anew."""
+    """By route, each calendar period anew."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        self._clock = clock
-        self._prices = Prices(clock)
-        self._spent: dict[str, tuple[str, float]] = {}  # route → the period, and what was spent in it
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
-    def of(self, route: str, most: Money) -> float:
-        period, spent = self._spent.get(route, ("", 0.0))
-        return spent if period == self._period(most) else 0.0
+    def of(self, route: Route) -> float:
+        """USD; 0 where there is no cap."""
+        bound = _bound(route)
+        return self._store.level(bound).used / NANO if bound is not None else 0.0
 
     def note(self, record: Record, plan: Plan) -> None:
         """A request has ended."""
-        spill = plan.route.spill
-        if spill is None or spill.most is None or record.outcome == "error" or not record.tries:
+        bound = _bound(plan.route)
+        if bound is None or not record.cost or not record.tries:
             return
-        served = served_by(record, plan)
+        last = record.tries[-1].deployment
+        served = next((each for each in plan.attempts if each.deployment.name == last), None)
         if served is not None and not served.local and record.billing != "direct":
-            cost = (cost_of(record, self._prices.of(served)) or 0) / NANO
-            before = self.of(plan.route.model, spill.most)
-            self._spent[plan.route.model] = self._period(spill.most), before + cost
+            self._store.add(bound, record.cost)
 
-    def _period(self, most: Money) -> str:
-        """The calendar's day, week, month or year in UTC; the same one for ever where there is no period."""
-        now = datetime.fromtimestamp(self._clock(), UTC)
-        forms = {"day": "%Y-%m-%d", "week": "%G-W%V", "month": "%Y-%m", "year": "%Y"}
-        return now.strftime(forms[most.period]) if most.period else "ever"
+
+def _bound(route: Route) -> Bound | None:
+    most = route.spill.most if route.spill is not None else None
+    if most is None:
+        return None
+    name = f"model/{route.model}/spill/budget"
+    return Bound(name, "model", route.model, "budget", round(most.amount * NANO), 0.0, most.period)

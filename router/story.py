@@ -3,10 +3,22 @@
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from router.call import Endpoint
+from router.ceiling import Uses
+from router.identity import Identity
+from router.loans import Loans
+from router.permit import Permit
 from router.record import Record
+from router.routing import Candidate
 from router.usage import Usage
+
+
+class Account(Protocol):
+    """The part of router/accounts.py that an answer's head needs."""
+
+    def bill(self, story: "Story") -> None: ...
 
 
 class Story:
@@ -16,22 +28,15 @@ class Story:
     """
 
     __slots__ = (
-        "endpoint",
-        "events",
-        "first",
-        "gone",
-        "proven",
-        "read",
-        "record",
-        "started",
-        "task",
-        "waited",
-        "written",
-        "wrote",
-    )
+        "account", "candidate", "endpoint", "events", "first", "gone", "idempotency", "identity", "intended", "loans",
+        "permit", "proven", "read", "record", "started", "task", "waited", "written", "wrote",
+    )  # fmt: skip
 
-    def __init__(self, request_id: str, endpoint: Endpoint, started: float) -> None:
-        self.record = Record(request_id, 0.0, endpoint.dialect.name, endpoint.task)
+    def __init__(
+        self, request_id: str, endpoint: Endpoint, started: float, account: Account | None = None, entry: str = ""
+    ) -> None:
+        record = self.record = Record(request_id, 0.0, endpoint.dialect.name, endpoint.task)
+        record.entry = entry
         self.endpoint = endpoint
         self.started = started
         self.task: asyncio.Task[object] | None = None
@@ -42,6 +47,13 @@ class Story:
         self.read = self.wrote = False  # how many tokens, an upstream has said
         self.written = 0  # of those read, the ones that the provider wrote to its cache
         self.events = 0  # of a stream, that have passed since an upstream last said how many tokens it wrote
+        self.account = account  # where it is billed
+        self.identity: Identity | None = None
+        self.loans: Loans | None = None  # of keys and of room at upstreams
+        self.permit: Permit | None = None  # what it holds of its limits
+        self.candidate: Candidate | None = None  # that is asked, or was last
+        self.intended = False  # an intent of it stands in the ledger
+        self.idempotency = ""
 
     def become(self, endpoint: Endpoint) -> None:
         """The path left the task open; now it is known."""
@@ -52,6 +64,17 @@ class Story:
         self.gone = True
         if self.task is not None:
             self.task.cancel()
+
+    def borrow(self) -> Loans:
+        if self.loans is None:
+            self.loans = Loans()
+        return self.loans
+
+    def give_back(self) -> None:
+        """It has ended, and so have its loans."""
+        if self.loans is not None:
+            record = self.record
+            self.loans.close(Uses(record.input_tokens, record.output_tokens, record.cost or 0))
 
     def use(self, usage: Usage) -> None:
         """What an upstream said was used so far: the last word stands, and nothing is summed."""

@@ -10,19 +10,19 @@ import asyncio
 import contextlib
 import re
 from collections import deque
-from collections.abc import Mapping
 from itertools import islice
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
 from providers import spec, sse
 from providers.dialects import openai
-from providers.spec import Fault, StreamWriter
-from router import failures, splice, usage
+from router import estimates, failures, splice, usage
 from router.attempts import Walker
 from router.call import Call
 from router.caller import Caller
+from router.endings import ENDS, TOKENS_END, broken, writer_of
+from router.permit import FUSED, NEAR, Permit
 from router.record import Splice
 from router.retry import Kind
 from router.routing import Plan
@@ -31,12 +31,6 @@ from router.served import Served
 from router.story import Story
 from router.upstream.faults import Broken
 
-ENDS: Final[Mapping[str, tuple[bytes, ...]]] = {  # what an event that ends a stream well has in it
-    spec.CONVERSATIONAL: (b'"finish_reason":"', b'"finish_reason": "'),
-    spec.TEXT_GENERATION: (b'"finish_reason":"', b'"finish_reason": "'),
-    spec.RESPONSES: (b'"response.completed"', b'"response.incomplete"', b'"response.failed"'),
-}
-_TOKENS_END: Final = (b'"generated_text":"', b'"generated_text": "')
 _LAST: Final = 4  # events: behind the one that ends an answer come its usage, [DONE], little else
 GRACE: Final = 3.0  # seconds for what comes behind the event that ends an answer: its usage, [DONE], the end
 FAREWELL: Final = 0.25  # seconds for the last event of a stream that the end of the server cuts
@@ -55,9 +49,11 @@ class Stream:
         "_call",
         "_caller",
         "_done",
+        "_dry",
         "_echo",
         "_ends",
         "_failed",
+        "_fuse",
         "_kept",
         "_last_words",
         "_notice",
@@ -96,6 +92,8 @@ class Stream:
         self._echo = b'"model":' + msgspec.json.encode(call.model) if plan.route.echo_model else b""
         self._done = False
         self._failed = ""
+        self._fuse = story.permit if story.permit is not None and story.permit.fused else None
+        self._dry = False  # it needs more than was reserved for it, which is to be asked for
         self._last_words = b""  # an upstream's own error event
         splices = plan.route.splice and walker.splices
         self._kept: deque[bytes] = deque(maxlen=splice.KEPT if splices else _LAST)  # payloads
@@ -104,10 +102,10 @@ class Stream:
         self._seam: splice.Seam | None = None
         self._notice = b""  # a comment that says who carries on
         task = self._task = served.candidate.task
-        self._writer = _writer(call, served) if served.prepared.crossed else None
+        self._writer = writer_of(call, served) if served.prepared.crossed else None
         self._ends = ENDS.get(task, ())
         if call.endpoint.dialect.name in ("tgi", "huggingface") and self._writer is None:
-            self._ends = _TOKENS_END
+            self._ends = TOKENS_END
 
     async def run(self, lines: bytes) -> None:
         caller, first = self._caller, self._served.answer
@@ -128,14 +126,17 @@ class Stream:
             if not self._story.gone:  # it is we who go
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(FAREWELL):
-                        await caller.finish(self._call.endpoint.dialect.fault_event(_broken("shutdown")))
+                        await caller.finish(self._call.endpoint.dialect.fault_event(broken("shutdown")))
             raise
         finally:
             self._served.answer.close()
+            estimates.streamed(self._story, self._call, self._kept, self._done or self._ended())
         if self._failed:
             record = self._story.record
             record.outcome, record.broken = "broken", self._failed
-            rest += self._last_words or self._call.endpoint.dialect.fault_event(_broken(self._failed))
+            if self._failed == FUSED:
+                record.code = FUSED
+            rest += self._last_words or self._call.endpoint.dialect.fault_event(broken(self._failed))
         await caller.finish(rest)
 
     async def _one_stream(self) -> bytes:
@@ -149,6 +150,9 @@ class Stream:
             while not self._failed:
                 if not more:
                     await caller.drained()
+                if self._dry and self._fuse is not None:
+                    self._dry = False
+                    await self._fuse.extend()
                 if await upstream.pour(self._take):
                     break
                 more = False
@@ -214,7 +218,7 @@ class Stream:
             if blocks and not torn and all(sse.data(block) is None for block in blocks):
                 self._served.answer.moved = False  # comments keep a connection up; they are no answer
             out = self._pass(blocks, torn)
-        return (not out or self._caller.write(out)) and not self._failed
+        return (not out or self._caller.write(out)) and not self._failed and not self._dry
 
     def _pass(self, blocks: list[bytes], torn: bool) -> bytes:
         """The blocks that the caller gets, joined: one write for what came together."""
@@ -250,7 +254,10 @@ class Stream:
                 return b""
             block, payload = self._notice + sse.event(followed), followed
             self._notice = b""
+        if self._fuse is not None and self._burnt(self._fuse, payload):
+            return b""
         self._kept.append(payload)
+        self._story.events += 1
         if len(payload) > splice.SMALL:
             self._room -= len(payload)
             if self._room < 0 and self._kept.maxlen != _LAST:  # too much to keep: it will not be carried on
@@ -264,6 +271,17 @@ class Stream:
         if self._writer is not None:
             return self._written(payload)
         return MODEL.sub(lambda _: self._echo, block, count=1) if self._echo else block
+
+    def _burnt(self, fuse: Permit, payload: bytes) -> bool:
+        """Whether what was reserved for this stream is used up by this event, which then nobody gets."""
+        fuse.written += estimates.tokens_in(payload)
+        left = fuse.most - fuse.written
+        if left >= 0:
+            self._dry = left < NEAR and fuse.more
+            return False
+        self._failed = FUSED
+        self._last_words = self._call.endpoint.dialect.fault_event(fuse.fault())
+        return True
 
     def _followed(self, payload: bytes) -> bytes | None:
         """An event of a stream that carries on another: what of it the caller has not had."""
@@ -279,7 +297,7 @@ class Stream:
         failure = failures.of_error_event(self._served.candidate, [], payload)
         self._failed = "caller" if failure and self._walker.kind_of(failure) is Kind.CALLER else "upstream_error"
         own = self._call.endpoint.dialect.fault_event
-        self._last_words = self._scrubber.bytes(block) if self._writer is None else own(_broken("upstream_error"))
+        self._last_words = self._scrubber.bytes(block) if self._writer is None else own(broken("upstream_error"))
         return b""
 
     def _written(self, payload: bytes) -> bytes:
@@ -318,33 +336,3 @@ class Stream:
         if self._task in _DONE and not self._done and self._call.endpoint.dialect.name == "openai":
             return sse.DONE
         return b""
-
-
-class _Rechunk:
-    """OpenAI's own completions, of a provider that only chats: canonical chunks as they are."""
-
-    def event(self, chunk: dict[str, Any]) -> bytes:
-        return sse.event(msgspec.json.encode(chunk))
-
-    def end(self) -> bytes:
-        return sse.DONE
-
-
-def _writer(call: Call, served: Served) -> StreamWriter:
-    codec = call.codec
-    return _Rechunk() if codec is None else codec.stream(served.prepared.want)
-
-
-_WORDS: Final[Mapping[str, str]] = {
-    "closed": "The upstream closed the connection before the answer was complete.",
-    "silence": "The upstream fell silent before the answer was complete.",
-    "deadline": "The answer took longer than is allowed.",
-    "diverged": "The upstream broke off, and no other could carry its answer on.",
-    "shutdown": "The server is shutting down.",
-    "truncated": "The upstream's answer ended before it was complete.",
-    "upstream_error": "The upstream reported an error before the answer was complete.",
-}
-
-
-def _broken(reason: str) -> Fault:
-    return Fault(502, "upstream_stream_broken", _WORDS.get(reason, "The answer could not be read to its end."))

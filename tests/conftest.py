@@ -6,6 +6,7 @@ Clients and servers that the marked steps need have venvs of their own; ROUTER_T
 import os
 import shutil
 import subprocess
+import tempfile
 import venv
 from pathlib import Path
 
@@ -20,6 +21,12 @@ CLIENTS = (
     "text-generation==0.7.0",
 )
 NODE_CLIENTS = ("@huggingface/inference@4.13.30", "openai@6.49.0")
+
+
+# The ledgers of servers whose configuration does not say where theirs is.
+_STATE = tempfile.TemporaryDirectory(prefix="router-state-")
+os.environ["XDG_STATE_HOME"] = _STATE.name
+os.environ.pop("STATE_DIRECTORY", None)
 
 
 @pytest.fixture(autouse=True)

@@ -32,9 +32,26 @@ upstreams:
   mock: {{provider: openai, base_url: "http://127.0.0.1:{port}/v1", models: [{model}], connections: 8192}}
 tables: []
 telemetry: {{metrics: true, log: "off"}}
+stores: {{ledger: "off"}}
 """
+_COUNTED: Final = """
+auth: {{mode: keys}}
+plans:
+  bench: {{requests: 1000000000/hour, tokens: 1000000000000/hour, concurrency: 10000, budget: 1000000 USD/month}}
+virtual_keys: [{{name: bench, plan: bench, key: {key}}}]
+upstreams:
+  mock: {{provider: openai, base_url: "http://127.0.0.1:{port}/v1", connections: 8192}}
+models:
+  {model}: {{deployments: [{{upstream: mock, price: {{input: 0.1, output: 0.4}}}}]}}
+tables: []
+telemetry: {{metrics: true, log: "off"}}
+stores: {{ledger: "sqlite:///{place}/ledger.db", directory: "{place}"}}
+"""
+ROUNDS: Final = 5  # with and without limits and ledger, in turn
 _ROWS: Final = (
     ("requests_per_second", f"requests per second, {CONNECTIONS} connections", ",.0f"),
+    ("counted_share", "  of that with limits, budget and ledger on", ".1%"),
+    ("ledger_lag_p99_s", "  and how far the ledger then lags p99, s", ".2f"),
     ("direct_requests_per_second", "  the mock alone, the limit of this driver", ",.0f"),
     ("added_latency_p50_ms", "added latency p50, ms", ".3f"),
     ("added_latency_p99_ms", "added latency p99, ms", ".3f"),
@@ -57,30 +74,24 @@ def main(seconds: float, out: Path | None) -> None:
     with tempfile.TemporaryDirectory(prefix="router-bench-") as directory:
         work = Path(directory)
         mock_port, port = free_port(), free_port()
-        config = work / "config.yaml"
+        counted_port = free_port()
+        config, counted = work / "config.yaml", work / "counted.yaml"
         config.write_text(_CONFIG.format(key=wire.KEY, port=mock_port, model=wire.MODEL))
+        counted.write_text(_COUNTED.format(key=wire.KEY, port=mock_port, model=wire.MODEL, place=work))
         mock = [sys.executable, "-m", "router.bench.mock", "--port", str(mock_port), "--interval", str(INTERVAL_MS)]
-        serve = [
-            sys.executable,
-            "-m",
-            "router",
-            "serve",
-            "--config",
-            str(config),
-            "--port",
-            str(port),
-            "--workers",
-            "1",
-        ]
         with (
             Program(mock, core=other_core, log=work / "mock.log", env={}) as upstream,
-            Program(serve, core=proxy_core, log=work / "router.log", env={}) as router,
+            Program(_serve(config, port), core=proxy_core, log=work / "router.log", env={}) as router,
         ):
             upstream.ready(lambda: load.answers(mock_port, {}), timeout=20)
             ready = router.ready(lambda: load.answers(port, {}), timeout=20)
             load.check(port, {})
             with _no_collections():
                 figures = {"ready_s": ready, **_figures(port, mock_port, router, seconds)}
+            with Program(_serve(counted, counted_port), core=proxy_core, log=work / "counted.log", env={}) as other:
+                other.ready(lambda: load.answers(counted_port, {}), timeout=20)
+                with _no_collections():
+                    figures |= _counted(port, counted_port, seconds)
     _print(figures, pinned)
     if out is not None:
         about = {"cores": os.cpu_count(), "pinned": pinned, "system": platform.platform(), "seconds": seconds}
@@ -106,6 +117,32 @@ def _figures(port: int, mock_port: int, router: Program, seconds: float) -> dict
         "chunks_alone": window.alone / max(1, window.events),
         "rss_mb": router.rss() / 1e6,
     }
+
+
+def _serve(config: Path, port: int) -> list[str]:
+    return [sys.executable, "-m", "router", "serve", "--config", str(config), "--port", str(port), "--workers", "1"]
+
+
+def _counted(port: int, counted_port: int, seconds: float) -> dict[str, float]:
+    """What counting costs: the same load with it and without, in turn."""
+    shares: list[float] = []
+    lags: list[float] = []
+    for _ in range(ROUNDS):
+        plain = _run(lambda: load.requests(port, {}, connections=CONNECTIONS, seconds=seconds / 2))
+        counted, seen = _run(lambda: _watched(counted_port, seconds / 2))
+        shares.append(counted.per_second / plain.per_second)
+        lags += seen
+    return {"counted_share": sorted(shares)[ROUNDS // 2], "ledger_lag_p99_s": sorted(lags)[int(len(lags) * 0.99)]}
+
+
+async def _watched(port: int, seconds: float) -> tuple[load.Timing, list[float]]:
+    """A load, and how far the ledger lagged meanwhile."""
+    loading = asyncio.ensure_future(load.requests(port, {}, connections=CONNECTIONS, seconds=seconds))
+    lags = []
+    while not loading.done():
+        lags.append(await load.figure(port, "router_ledger_lag_seconds"))
+        await asyncio.wait([loading], timeout=0.1)
+    return await loading, lags
 
 
 async def _streams(port: int, cpu: Callable[[], float], seconds: float) -> tuple[load.Window, float]:

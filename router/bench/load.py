@@ -174,6 +174,17 @@ async def requests(port: int, headers: Headers, *, connections: int, seconds: fl
     return Timing(len(times) / taken, quantile(times, 0.5) / 1e9, quantile(times, 0.99) / 1e9)
 
 
+async def figure(port: int, name: str) -> float:
+    """One of the router's own figures, as `/metrics` tells it; 0 where it does not."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(f"GET /metrics HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nconnection: close\r\n\r\n".encode())
+        lines = (await reader.read()).decode().splitlines()
+    finally:
+        writer.close()
+    return next((float(line.split()[-1]) for line in lines if line.startswith(name + " ")), 0.0)
+
+
 class _Listener(asyncio.Protocol):
     """One stream of a crowd."""
 

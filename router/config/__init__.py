@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 import providers
 from router import routing
-from router.config import checks
+from router.config import checks, places
 from router.config.checks import Findings, Off, on_loopback
 from router.config.environment import Address, Filled, fill
 from router.config.faults import ConfigFaults, meant, spelled, worded
@@ -60,6 +60,16 @@ class Loaded:
     off: Mapping[str, Off] = field(default_factory=dict)
     tables: Mapping[str, Mapping[str, Row]] = field(default_factory=dict)  # provider → HF id → row
 
+    @property
+    def state(self) -> Path:
+        """The directory of what outlives the process."""
+        return places.state_of(self.config.stores, self.path)
+
+    @property
+    def ledger(self) -> str:
+        """The URL of the ledger's database; empty where there is none."""
+        return places.ledger_url(self.config.stores, self.path)
+
 
 def load(path: Path | None, env: Mapping[str, str], server: Mapping[str, Any] | None = None) -> Loaded:
     """The configuration at `path` (or where `located` finds it). `server`: what the command line sets over the file."""
@@ -92,6 +102,7 @@ def _check(config: Config, filled: Filled, path: Path, found: Findings) -> tuple
     if not {"auth", "server", "virtual_keys"} & {place[0] for place in known}:  # a key that is at fault is one
         checks.check_keys(config, filled.names, later)
     checks.check_models(config, later)
+    checks.check_stores(config, later)
     tables, bad_tables = _tables(config, path, later)
     if not known and not later.faults and not bad_tables:
         _check_ids(config, tables, later)
@@ -189,19 +200,19 @@ def table_of(loaded: Loaded) -> Table:
 
 
 def _table(config: Config, tables: Mapping[str, Mapping[str, Row]]) -> Table:
-    places: list[Place] = []
+    found: list[Place] = []
     rowless: list[str] = []
     listed: dict[str, tuple[str, ...]] = {}
     for name, settings in config.upstreams.items():
         provider = providers.find(settings.provider)
         assert provider is not None, "checked at load"
         own_host = urllib.parse.urlsplit(settings.base_url).hostname or ""
-        places.append(Place(name, provider, local=checks.of_ones_own(own_host) or provider.name == checks.SANDBOX))
+        found.append(Place(name, provider, local=checks.of_ones_own(own_host) or provider.name == checks.SANDBOX))
         if provider.name == "openai" and own_host and not own_host.endswith(".openai.com"):
             rowless.append(name)  # some compatible server: OpenAI's own models are not there
         if not isinstance(settings.models, str):
             listed[name] = tuple(settings.models)
-    table = routing.build(places, config.models, tables)
+    table = routing.build(found, config.models, tables)
     kept = {name: rows for name, rows in table.rows.items() if name not in rowless}
     return replace(table, rows=kept).with_live(listed, frozenset())
 
@@ -213,6 +224,8 @@ def secrets_of(config: Config) -> list[str]:
 
 def _secrets(config: Config) -> Iterator[str]:
     yield config.auth.admin_key.reveal()
+    if config.auth.jwt is not None:
+        yield config.auth.jwt.secret.reveal()
     for key in config.virtual_keys:
         yield key.key.reveal()
         yield from (each.reveal() for each in key.user_keys.values())

@@ -3,6 +3,7 @@
 Each check reads the whole configuration and adds to `Findings`; none stops the others, so all faults come at once.
 """
 
+import importlib.util
 import ipaddress
 import re
 import urllib.parse
@@ -14,10 +15,11 @@ from typing import Any, Final
 import providers
 from providers import spec
 from providers.spec import ANY_TASK, Provider
+from router import jwt
 from router.config.environment import Address
 from router.config.faults import meant, spelled
 from router.config.model import NOT_ENFORCED, Config
-from router.keys import ANONYMOUS
+from router.identity import ANONYMOUS
 from router.settings import Settings
 from router.upstream.settings import UpstreamSettings
 
@@ -169,19 +171,31 @@ def _check_headers(settings: UpstreamSettings, found: Findings, here: tuple[str,
             found.fault("has characters that cannot be sent in a header", *here, "headers", name)
 
 
+def check_stores(config: Config, found: Findings) -> None:
+    """What the stores that are named need and is not installed."""
+    needs = (("shared", "redis", config.stores.shared != "memory"),
+             ("ledger", "psycopg", config.stores.ledger.startswith("postgresql")))  # fmt: skip
+    for name, package, needed in needs:
+        if needed and importlib.util.find_spec(package) is None:
+            extra = "redis" if package == "redis" else "postgres"
+            found.fault(f"needs {package}: pip install 'inference-router[{extra}]'", "stores", name)
+
+
 def check_keys(config: Config, names: Mapping[Address, tuple[str, ...]], found: Findings) -> None:
     owners: dict[bytes, str] = {}
     tenants: set[str] = set()
     for index, key in enumerate(config.virtual_keys):
         here = ("virtual_keys", index)
-        if key.name in (ANONYMOUS, "other"):
-            found.fault("is a name that the router uses itself", *here, "name")
+        for what, name in (("name", key.name), ("tenant", key.tenant)):
+            if name in (ANONYMOUS, "other"):
+                found.fault("is a name that the router uses itself", *here, what)
         if key.name in tenants:
             found.fault(f'"{key.name}" stands twice', *here, "name")
         tenants.add(key.name)
         if key.plan and key.plan not in config.plans:
             found.fault(f'no plan is named "{key.plan}"' + meant(key.plan, config.plans), *here, "plan")
-        known = {*config.upstreams, *(each.provider for each in config.upstreams.values())}
+        known = _places(config)
+        _check_providers(key.providers, known, found, *here)
         for name in key.user_keys:
             if name not in known:
                 found.fault(
@@ -195,12 +209,42 @@ def check_keys(config: Config, names: Mapping[Address, tuple[str, ...]], found: 
             found.fault(f"is also the key of {owners[digest]}", *here, "key" if key.key else "key_sha256")
         else:
             owners[digest] = key.name
-    if not owners and config.auth.mode != "open" and not on_loopback(config.server.host):
+    _check_ways_in(config, found)
+    for name, plan in config.plans.items():
+        _check_providers(plan.providers, _places(config), found, "plans", name)
+    others = config.auth.mode != "keys" or config.auth.jwt is not None or config.stores.ledger not in ("", "off")
+    if not owners and not others and not on_loopback(config.server.host):
         variables = " or ".join(_variables(names, ("virtual_keys",)))
         message = (
             f"other machines could reach it, and there is no virtual key: {f'set {variables}, ' if variables else ''}"
         )
         found.fault(message + "add one to virtual_keys, or write `auth: {mode: open}`", "server", "host")
+
+
+def _places(config: Config) -> set[str]:
+    return {*config.upstreams, *(each.provider for each in config.upstreams.values())}
+
+
+def _check_providers(names: list[str], known: set[str], found: Findings, *here: str | int) -> None:
+    for index, name in enumerate(names):
+        if name not in known:
+            found.fault("is neither an upstream nor a provider of one" + meant(name, known), *here, "providers", index)
+
+
+def _check_ways_in(config: Config, found: Findings) -> None:
+    auth = config.auth
+    named: list[tuple[tuple[str, ...], str]]
+    named = [(("hub", "plans", name), plan) for name, plan in auth.hub.plans.items()]
+    if auth.jwt is not None:
+        named += [(("jwt", "plans", name), plan) for name, plan in auth.jwt.plans.items()]
+        named += [(("jwt", "default_plan"), auth.jwt.default_plan or "")]
+        if not jwt.INSTALLED:
+            found.fault("needs PyJWT: pip install 'inference-router[jwt]'", "auth", "jwt")
+    for place, plan in named:
+        if plan and plan not in config.plans:
+            found.fault(f'no plan is named "{plan}"' + meant(plan, config.plans), "auth", *place)
+    if auth.mode == "hub" and not auth.hub.plans:
+        found.notices.append("auth.hub.plans is empty: every user of the Hub is let in, without a limit")
 
 
 def check_models(config: Config, found: Findings) -> None:

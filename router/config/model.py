@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field
 
 from router.cache import CacheSettings
+from router.claims import IdempotencySettings
 from router.health import RestSettings
 from router.keys import AuthSettings, PlanSettings, VirtualKey
 from router.retry import RetrySettings
@@ -18,14 +19,7 @@ from router.routing import RouteSettings
 from router.settings import Duration, Settings, Size
 from router.upstream.settings import UpstreamSettings
 
-NOT_ENFORCED: Final = (
-    "auth.ttl",
-    "plans.*.requests",
-    "plans.*.tokens",
-    "plans.*.budget",
-    "stores",
-    "telemetry.otlp",
-)
+NOT_ENFORCED: Final = ("telemetry.otlp",)
 
 _ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?/?").fullmatch
 _ADDRESS: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]*):(\d{1,5})").fullmatch
@@ -76,10 +70,14 @@ class ServerSettings(Settings):
 
 
 class StoresSettings(Settings):
-    """Where state is kept."""
+    """Where state is kept. Serving goes on without any of it."""
 
+    # Limits, who rests, kept answers: of this host alone (memory), or of all replicas on one Redis.
     shared: str = Field(default="memory", pattern=r"^(memory$|rediss?://|unix://)")
-    ledger: str = Field(default="", pattern=r"^($|sqlite:///|postgresql://)")
+    # What was used and what it costs, and the keys made by `keys create`; empty: SQLite in `directory`.
+    ledger: str = Field(default="", pattern=r"^$|^off$|^sqlite:///.|^postgresql://.")
+    directory: str = ""  # for the ledger and what waits to be written into it; empty: the platform's, for state
+    spool: Size = 2**30  # of what waits, at most; beyond that nothing that somebody pays for is served
 
 
 class TelemetrySettings(Settings):
@@ -105,5 +103,6 @@ class Config(Settings):
     retry: RetrySettings = RetrySettings()
     rest: RestSettings = RestSettings()
     cache: CacheSettings = CacheSettings()
+    idempotency: IdempotencySettings = IdempotencySettings()
     stores: StoresSettings = StoresSettings()
     telemetry: TelemetrySettings = TelemetrySettings()

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from providers import fim, spec
 from providers.spec import ANY_TASK, Adapter, Provider, Task
+from router.bounds import Bound, LimitSettings
 from router.settings import Duration, Money, Settings
 
 Can = Literal["tools", "json", "prefill", "vision"]
@@ -80,6 +81,7 @@ class RouteSettings(Settings):
     splice: bool = True  # a stream that breaks may be carried on by another deployment
     cache: bool | None = None  # answers are kept; None: those of requests in the Hub's shape, as `cache` says
     spill: SpillSettings | None = None
+    limits: LimitSettings = LimitSettings()  # of all callers together
 
 
 class Fim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -179,6 +181,7 @@ class Route:
     splice: bool = True
     cache: bool | None = None
     spill: SpillSettings | None = None
+    bounds: tuple[Bound, ...] = ()  # of all callers together
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Final
 from providers import spec
 from providers.dialects import DIALECTS
 from providers.spec import ANY_TASK, Provider, Task
+from router.bounds import Bound, bounds_of
 from router.routing.records import (
     SERVES,
     Candidate,
@@ -163,6 +164,19 @@ class Table:
         deployments = tuple(self._filled(Deployment(place, "", Row("")), base) for place in places)
         return Route(base, deployments, pinned=True)
 
+    def names(self, route: Route) -> tuple[str, ...]:
+        """The ids that a route's model goes by: at a named place it may be written with the place's own."""
+        places = route.deployments if route.pinned else ()
+        others = (self.named(each.upstream, route.model) for each in places)
+        return (route.model, *dict.fromkeys(each for each in others if each is not None and each != route.model))
+
+    def bounds(self, route: Route) -> tuple[Bound, ...]:
+        """What limits the model, under whichever of its names it was asked for."""
+        if not route.pinned:
+            return route.bounds
+        found = {each for name in self.names(route) if name in self.routes for each in self.routes[name].bounds}
+        return route.bounds or tuple(found)
+
     def _filled(self, deployment: Deployment, model: str) -> Deployment:
         """A deployment without an id of its own takes the row's, else the model's."""
         if deployment.provider_id:
@@ -293,6 +307,7 @@ def _route(bare: Table, model: str, settings: RouteSettings) -> Route:
         splice=settings.splice,
         cache=settings.cache,
         spill=settings.spill,
+        bounds=bounds_of("model", model, settings.limits),
     )
 
 

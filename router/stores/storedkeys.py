@@ -123,6 +123,10 @@ class StoredKeys:
         self._soon.set()
         return done
 
+    def soon(self) -> None:
+        """Look now: somebody has changed something. From any thread."""
+        self._soon.set()
+
     def look(self) -> None:
         """One look at the database. Never raises because of it."""
         try:

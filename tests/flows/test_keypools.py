@@ -1,8 +1,11 @@
 """Pools of keys behind the real server: who serves when some are refused or limited, and what the caller is told."""
 
 import json
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -27,7 +30,13 @@ REFUSED = refusal(401, code="invalid_api_key")
 CREDIT = refusal(
     400, type="invalid_request_error", message="Your credit balance is too low to access the Anthropic API."
 )
-POOLS = {"five": keys("five", 5), "gone": keys("gone", 2)}
+SIZES = {"five": 5, "gone": 2, "mixed": 3, "soon": 2, "broken": 2, "low": 3, "weighed": 2, "full": 1}
+POOLS = {name: keys(name, size) for name, size in SIZES.items()}
+WEIGHED = POOLS["weighed"]
+MORE = {
+    "weighed": f"keys: [{{key: {WEIGHED[0]}, weight: 2}}, {{key: {WEIGHED[1]}, requests: 2/minute, name: small}}]",
+    "full": f"keys: [{POOLS['full'][0]}], limits: {{requests: 2/minute}}",
+}
 
 
 def key_in(head: bytes) -> str:
@@ -78,7 +87,7 @@ def upstream() -> Iterator[Upstream]:
 
 @pytest.fixture(scope="module")
 def running(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with serving(config_of(upstream.port), tmp_path_factory.mktemp("keypools")) as running:
+    with serving(config_of(upstream.port, **MORE), tmp_path_factory.mktemp("keypools")) as running:
         yield running
 
 
@@ -103,3 +112,63 @@ def test_where_all_keys_are_refused_the_pool_is_at_fault_and_not_the_caller(pool
         answer = pools.ask("gone")
         assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_credentials_exhausted")
     assert len(pools.asked("gone")) == 2  # and is left alone from then on
+
+
+def test_where_some_keys_are_refused_and_one_is_limited_the_caller_is_told_when_to_come_again(pools: Answering) -> None:
+    pools.answer(mixed=[LIMITED, REFUSED, REFUSED])
+    for _ in range(2):
+        answer = pools.ask("mixed")
+        assert answer.status_code == 429 and 28 <= float(answer.headers["retry-after"]) <= 30, answer.text
+    assert len(pools.asked("mixed")) == 3
+
+
+def test_a_key_that_comes_back_soon_is_waited_for(pools: Answering) -> None:
+    began = time.monotonic()
+    limited = refusal(429, b"retry-after-ms: 300\r\n")
+    for key in POOLS["soon"]:
+        pools.answers[key] = lambda: OK if time.monotonic() - began > 0.25 else limited
+    assert pools.ask("soon").status_code == 200 and 0.25 < time.monotonic() - began < 3.0
+    assert pools.ask("soon").status_code == 200
+
+
+def test_a_rotation_is_no_retry_so_that_what_fails_behind_it_is_tried_again(pools: Answering) -> None:
+    first, second = POOLS["broken"]
+    failing = iter([full(500, b"{}")])
+    pools.answers |= {first: lambda: LIMITED, second: lambda: next(failing, OK)}
+    assert pools.ask("broken").status_code == 200
+    assert pools.asked("broken") == [first, second, second]
+
+
+def test_a_key_with_little_left_is_asked_less_and_one_with_nothing_left_not_at_all(pools: Answering) -> None:
+    def left(of: int) -> bytes:
+        told = b"x-ratelimit-limit-requests: 100\r\nx-ratelimit-remaining-requests: %d\r\n" % of
+        return full(200, FULL, told + b"x-ratelimit-reset-requests: 6m0s\r\n")
+
+    pools.answer(low=[left(0), left(10), left(100)])
+    assert {pools.ask("low").status_code for _ in range(3 + 33)} == {200}
+    none, little, much = (Counter(pools.asked("low"))[key] for key in POOLS["low"])
+    assert none == 1 and 3 <= little <= 4 and none + little + much == 36
+
+
+def test_a_key_is_used_by_its_weight_and_no_more_than_it_may(pools: Answering) -> None:
+    assert {pools.ask("weighed").status_code for _ in range(9)} == {200}
+    assert [POOLS["weighed"].index(key) for key in pools.asked("weighed")] == [0, 1, 0, 0, 1, 0, 0, 0, 0]
+
+
+def test_an_upstream_that_has_given_what_it_may_is_a_limit_with_a_time(pools: Answering) -> None:
+    assert [pools.ask("full").status_code for _ in range(3)] == [200, 200, 429]
+    assert 0 < float(pools.ask("full").headers["retry-after"]) <= 30 and len(pools.asked("full")) == 2
+
+
+def test_a_refused_key_rests_in_every_worker_within_a_tenth_of_a_second(upstream: Upstream, tmp_path: Path) -> None:
+    with serving(config_of(upstream.port) + "server: {workers: 2}\n", tmp_path) as running:
+        pools = Answering(running.base, upstream)
+        upstream.seen.clear()
+        upstream.answer = lambda model, head: [pools.answers.get(key_in(head), lambda: OK)()]
+        pools.answer(gone=[REFUSED, OK])
+        while POOLS["gone"][0] not in pools.asked("gone"):
+            assert pools.ask("gone").status_code == 200
+        time.sleep(0.1)
+        for _ in range(12):  # over connections of their own, so that both workers are asked
+            assert pools.ask("gone").status_code == 200
+        assert Counter(pools.asked("gone"))[POOLS["gone"][0]] == 1

@@ -108,9 +108,9 @@ def test_what_is_wrong_is_one_line(file: Path, words: tuple[str, ...], said: str
 
 
 def test_without_a_store_only_the_file_can_have_keys(file: Path) -> None:
-    file.write_text("{}")
-    assert "set stores.ledger" in run("rotate", "a", "--config", file).stderr
-    assert "set stores.ledger" in run("create", "--save", "--config", file).stderr
+    file.write_text("stores: {ledger: 'off'}")
+    assert "keeps no store" in run("rotate", "a", "--config", file).stderr
+    assert "keeps no store" in run("create", "--save", "--config", file).stderr
     assert "key_sha256" in run("create", "--config", file).stdout
 
 

@@ -19,9 +19,9 @@ from router import envelope
 from router.cache import Kept
 from router.call import Call, Endpoint
 from router.caller import AsgiCaller, Caller
-from router.claims import BESIDE, Claims, Memory, Noted, Unavailable
+from router.claims import BESIDE, Claims, IdempotencySettings, Memory, Noted, Unavailable
 from router.errors import Refused
-from router.idempotency import Idempotency, IdempotencySettings
+from router.idempotency import Idempotency
 from router.keys import Identity
 from router.record import Try
 from router.secrets import Secret

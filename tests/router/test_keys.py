@@ -250,7 +250,7 @@ def test_the_bounds_of_a_tenant_and_of_its_key_are_ready_when_the_request_comes(
     limits = {"requests": "300/hour", "tokens": "9/minute", "concurrency": 4, "budget": "20 USD/month"}
     key = {"name": "laptop", "tenant": "acme", "key": ALICE, "plan": "free", "limits": {"requests": "5/minute"}}
     identity = ring([key], {"free": limits}).identify(bearer(ALICE))
-    assert (identity.tenant, identity.key, identity.concurrency) == ("acme", "laptop", 4)
+    assert (identity.tenant, identity.key, identity.limited) == ("acme", "laptop", True)
     head = [(bound.name, bound.kind, count) for bound, count in identity.admission]
     assert head == [
         ("tenant/acme/requests", "requests", 1),

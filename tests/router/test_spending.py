@@ -1,6 +1,7 @@
 """The cap of what hosted deployments of a route may cost, and the order that it makes."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -9,8 +10,8 @@ from providers.spec import Adapter
 from router import routing
 from router.record import Record, Try
 from router.routing import Candidate, Deployment, Plan, Route, Row, SpillSettings
-from router.settings import Money
 from router.spending import Spending
+from router.stores.memory import MemoryStore
 
 
 def place(name: str, local: bool, price: dict[str, float | None] | None = None) -> Candidate:
@@ -59,41 +60,36 @@ def test_where_nobody_else_is_left_hosted_ones_stay() -> None:
 
 
 def served(at: Candidate, **more: object) -> Record:
-    record = Record("r", input_tokens=1_000_000, output_tokens=500_000, cached_tokens=400_000)
+    record = Record("r", cost=2_300_000_000)
     record.tries = [Try(at.deployment.upstream, at.deployment.name, 200, "serve", "", 0.1)]
     for name, value in more.items():
         setattr(record, name, value)
     return record
 
 
-def test_a_price_that_nobody_knows_counts_nothing() -> None:
-    spending = Spending(lambda: 0.0)
-    unknown = place("hosted", False)
-    spending.note(served(unknown), Plan(found(most="5 USD").route, (unknown,), ()))
-    assert spending.of("m", Money(5.0)) == 0.0
-
-
 def test_what_was_spent_is_counted_by_period_and_by_route() -> None:
     now = [1_700_000_000.0]
-    most = Money(5.0, "day")
-    spending = Spending(lambda: now[0])
+    spending = Spending(MemoryStore(wall=lambda: now[0]))
     plan = found(most="5 USD/day")
     spending.note(served(HOSTED), plan)
     spending.note(served(HOSTED), plan)
-    assert spending.of("m", most) == pytest.approx(2 * (0.6 + 0.2 + 1.5)), "cached tokens apart"
-    assert spending.of("another", most) == 0.0
+    assert spending.of(plan.route) == pytest.approx(4.6)
+    assert spending.of(replace(plan.route, model="another")) == 0.0
+    assert spending.of(found(queue=3).route) == 0.0, "nothing to count for"
     now[0] += 86_400
-    assert spending.of("m", most) == 0.0, "a new day"
+    assert spending.of(plan.route) == 0.0, "a new day"
 
 
-@pytest.mark.parametrize("more", [{"outcome": "error"}, {"billing": "direct"}])
-def test_what_failed_or_was_paid_by_the_caller_is_not_counted(more: dict[str, object]) -> None:
-    spending = Spending(lambda: 0.0)
-    spending.note(served(HOSTED, **more), found(most="5 USD"))
-    assert spending.of("m", Money(5.0)) == 0.0
+@pytest.mark.parametrize("more", [{"cost": 0}, {"cost": None}, {"billing": "direct"}])
+def test_what_cost_nothing_is_not_known_or_was_paid_by_the_caller_is_not_counted(more: dict[str, object]) -> None:
+    spending = Spending(MemoryStore())
+    plan = found(most="5 USD")
+    spending.note(served(HOSTED, **more), plan)
+    assert spending.of(plan.route) == 0.0
 
 
 def test_our_own_servers_cost_nothing() -> None:
-    spending = Spending(lambda: 0.0)
-    spending.note(served(OWN), found(most="5 USD"))
-    assert spending.of("m", Money(5.0)) == 0.0
+    spending = Spending(MemoryStore())
+    plan = found(most="5 USD")
+    spending.note(served(OWN), plan)
+    assert spending.of(plan.route) == 0.0

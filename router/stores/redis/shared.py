@@ -11,8 +11,10 @@ import secrets
 from typing import Final
 
 from router.bounds import Store
+from router.claims import Claims
 from router.stores.redis.answers import SharedAnswers
 from router.stores.redis.changes import Changes
+from router.stores.redis.claims import ReplicaClaims
 from router.stores.redis.clock import MICRO, Clock
 from router.stores.redis.limits import TTL, RedisStore
 from router.stores.redis.line import TIMEOUT, Away, Line, Script
@@ -55,6 +57,10 @@ class Shared:
         self.rests = SharedRests(self._wake.set)
         self.answers = SharedAnswers(self._line)
         self.changes = Changes(self._line)
+
+    def claims(self, local: Claims, max_bytes: int, ttl: float) -> ReplicaClaims:
+        """Idempotency keys of all replicas; `local`: where they are claimed while Redis is away."""
+        return ReplicaClaims(self._line, local, max_bytes, ttl)
 
     @property
     def degraded(self) -> bool:

@@ -1,0 +1,144 @@
+"""One request's account: what it may use, the intent before it is sent, and in the end the entry in the ledger.
+
+What limits count (router/limits.py) and what the ledger holds (router/ledger.py) is decided here, once for every way
+that a request can take: relayed, translated, played, passed through, answered from what is kept. All of `close` is
+synchronous and fails no request.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from providers.spec import Fault
+from router import charges, estimates
+from router.call import Call
+from router.endpoints import PAID_MEDIA
+from router.entry import Attempt, Entry, Intent
+from router.errors import Refused
+from router.identity import Identity
+from router.ledger import Full, Ledger
+from router.limits import Limits, estimated, metered
+from router.permit import Estimate, Permit
+from router.prices import Prices
+from router.record import Record
+from router.routing import Plan, Table
+from router.seeds import Seeds
+from router.story import Story
+
+FULL: Final = Fault(503, "ledger_full", "What requests cost cannot be written down now; ask again.", retry_after=5.0)
+
+
+class Accounts:
+    """One for the life of the process. `ledger`: None where none is kept."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        ledger: Ledger | None = None,
+        seeds: Seeds | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.limits = limits
+        self.ledger = ledger
+        self._seeds = seeds
+        self.prices = Prices()
+        self._clock = clock
+
+    async def admit(self, identity: Identity, story: Story) -> None:
+        """By the head alone. Raises Refused."""
+        story.permit = Permit(self.limits, identity, story.record.entry)
+        if self._seeds is not None and (missing := self._seeds.missing(identity.reserved)):
+            await self._seeds.sow(missing)
+        await self.limits.admit(story.permit)
+
+    async def reserve(self, call: Call, plan: Plan, story: Story, table: Table) -> None:
+        """By the body. Raises Refused."""
+        permit, identity, route = story.permit, call.identity, plan.route
+        bounds = table.bounds(route)
+        if permit is None and bounds:
+            permit = story.permit = Permit(self.limits, identity, story.record.entry)
+        if permit is None:
+            return
+        bounds += identity.reserved
+        for name in table.names(route) if identity.per_model else ():
+            bounds += tuple(each for each in identity.bounds_for(name) if each not in bounds)
+        if bounds:
+            if self._seeds is not None and route.bounds and (missing := self._seeds.missing(bounds)):
+                await self._seeds.sow(missing)
+            estimate = estimated(call, plan, identity, self.prices) if metered(bounds) else Estimate()
+            await self.limits.reserve(permit, bounds, estimate, call.stream)
+
+    async def intend(self, call: Call, plan: Plan, story: Story) -> None:
+        """It is about to be sent. Raises Refused where it could not be written down, and somebody would pay for it."""
+        if self.ledger is not None:
+            upstream = plan.attempts[0].deployment.upstream
+            most = story.permit.estimate.price if story.permit is not None else None
+            self._write(story, upstream, most)
+            if call.endpoint.task in PAID_MEDIA and not plan.attempts[0].local:
+                await self.ledger.sync()
+
+    def intend_passage(self, upstream: str, story: Story) -> None:
+        """The same of a request that is passed through."""
+        if self.ledger is not None:
+            self._write(story, upstream, None)
+
+    def _write(self, story: Story, upstream: str, most: int | None) -> None:
+        assert self.ledger is not None
+        record = story.record
+        intent = Intent(
+            record.entry, self._clock(), record.id, record.tenant, record.virtual_key, record.model, record.task,
+            record.dialect, upstream, most, story.idempotency,
+        )  # fmt: skip
+        try:
+            self.ledger.intend(intent)
+        except Full:
+            if not _direct(story.identity):
+                raise Refused(FULL) from None
+        story.intended = True
+
+    def close(self, call: Call | None, story: Story) -> None:
+        """It has ended, however it did."""
+        record = story.record
+        if story.intended or record.cache in charges.FREE:
+            if record.outcome == "client_gone" and record.upstream and not story.read and call is not None:
+                record.input_tokens = estimates.estimate_input(call)  # which the provider has, whatever it came to
+                record.estimated = True
+            self.bill(story)
+            if self.ledger is not None:
+                self.ledger.settle(entry_of(record, story.idempotency))
+        if story.permit is not None:
+            self.limits.settle(story.permit, record)
+        story.give_back()
+
+    def bill(self, story: Story) -> None:
+        """What it has come to as far as is known now."""
+        record, candidate, identity = story.record, story.candidate, story.identity
+        price = self.prices.of(candidate) if candidate is not None else None
+        record.cost = charges.cost_of(record, price, story.written)
+        markup = charges.markup_of(identity.markup) if identity is not None else 0
+        record.charge = charges.charge_of(record.cost, markup, record.billing, record.outcome)
+
+
+def _direct(identity: Identity | None) -> bool:
+    """Whether the caller pays the provider himself."""
+    return identity is not None and (identity.user_key is not None or bool(identity.stored_keys))
+
+
+def entry_of(record: Record, idempotency: str = "") -> Entry:
+    failed = tuple(_failed(record)) if len(record.tries) > 1 or record.outcome == "error" else ()
+    return Entry(
+        record.entry, record.time, record.id, record.tenant, record.virtual_key, record.model, record.task,
+        record.dialect, record.upstream, record.provider_id, record.key, record.billing, record.billed_to,
+        record.status, record.outcome, record.stream, record.cache, record.seconds, record.input_tokens,
+        record.output_tokens, record.cached_tokens, record.reasoning_tokens, record.images, record.media_seconds,
+        record.characters, record.estimated, record.cost, record.charge, len(record.tries), failed, idempotency,
+    )  # fmt: skip
+
+
+def _failed(record: Record) -> list[Attempt]:
+    """The tries that did not serve. One that was answered, or timed out, may be asked for all the same."""
+    return [
+        Attempt(each.upstream, each.deployment, each.status, each.reason, each.seconds, each.seconds > 0.0)
+        for each in record.tries
+        if each.verdict != "serve"
+    ]

@@ -1,0 +1,67 @@
+"""What one request holds of its limits, and what it may come to. Who grants it is router/limits.py."""
+
+from typing import Final, Protocol
+
+import msgspec
+
+from providers.spec import Fault
+from router.bounds import Bound
+from router.identity import Identity
+from router.prices import Price
+
+FUSED: Final = "budget_exceeded"
+NEAR: Final = 64  # tokens before the end of a stream's reservation
+
+
+class Estimate(msgspec.Struct, frozen=True, gc=False):
+    """The most that a request may come to. `price` in nano-USD for all of it; None where nobody knows."""
+
+    input: int = 0
+    output: int = 0
+    price: int | None = None
+    rate: Price | None = None  # of the dearest candidate: what more of it costs
+    markup: int = 0  # in millionths, that is in all of it
+    named: bool = True  # the request itself says how much it wants at most
+
+
+class Grants(Protocol):
+    """The part of router/limits.py that a permit comes back to."""
+
+    def told(self, permit: "Permit") -> bytes: ...
+    async def extend(self, permit: "Permit") -> bool: ...
+    def fault(self, permit: "Permit") -> Fault: ...
+
+
+class Permit:
+    """`hold` is the name that the store knows it by. `most`: tokens reserved for its answer; `fused`: which ends there,
+    unless there is more to be had.
+    """
+
+    __slots__ = (
+        "_limits", "bounds", "estimate", "extended", "fused", "held", "hold", "identity", "more", "most", "written",
+    )  # fmt: skip
+
+    def __init__(self, limits: Grants, identity: Identity, hold: str) -> None:
+        self._limits = limits
+        self.identity = identity
+        self.hold = hold
+        self.held: list[tuple[Bound, int]] = []
+        self.extended: list[tuple[str, list[tuple[Bound, int]]]] = []  # under holds of their own
+        self.bounds: tuple[Bound, ...] = ()  # that the reservation counts against
+        self.estimate = Estimate()
+        self.most = 0  # output tokens reserved
+        self.written = 0  # of those, what a stream has passed on
+        self.fused = False
+        self.more = True  # there may be more to be had
+
+    def told(self) -> bytes:
+        """What the answer's head says of limits."""
+        return self._limits.told(self)
+
+    async def extend(self) -> None:
+        """Ask for more, for a stream that has nearly used up what it has."""
+        self.more = await self._limits.extend(self)
+
+    def fault(self) -> Fault:
+        """What its stream is told, which ends here."""
+        return self._limits.fault(self)

@@ -1,0 +1,86 @@
+"""What budgets had spent before this process counted: asked of the ledger when a tenant is first seen.
+
+A budget outlives whoever counts it: after a start it goes on where the ledger says. The first request of a tenant waits
+for that, though not for long; where the ledger is away it goes on, and it is asked again.
+"""
+
+import asyncio
+import contextlib
+import functools
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from router.bounds import Bound, Store
+from router.stores.books import Books
+from router.stores.buckets import stretch
+from router.stores.sql import Away, Database
+
+PATIENCE: Final = 1.0  # seconds that a request waits for it
+AGAIN: Final = 5.0  # seconds until a ledger that was away is asked again
+KNOWN: Final = 100_000  # budgets that need not be asked for again
+
+
+class Seeds:
+    """`connect` makes a connection for this alone. `ready` tells when all that others left is in the ledger."""
+
+    def __init__(self, store: Store, connect: Callable[[], Database], ready: Callable[[], bool]) -> None:
+        self._store = store
+        self._connect = connect
+        self._ready = ready
+        self._asked: set[str] = set()  # names of budgets that nobody need wait for any more
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._turn = asyncio.Lock()
+        self._database: Database | None = None
+
+    def missing(self, bounds: Iterable[Bound]) -> list[Bound]:
+        """Budgets that were never asked for; those that are a part of a tenant's are not told apart in the ledger."""
+        asked = self._asked
+        return [each for each in bounds if each.kind == "budget" and each.name not in asked and _is_whole(each)]
+
+    async def sow(self, bounds: Sequence[Bound]) -> None:
+        """As far as can be done in `PATIENCE`; what is left is done behind."""
+        if len(self._asked) >= KNOWN:
+            self._asked.clear()
+        tasks = []
+        for bound in bounds:
+            task = self._asking.get(bound.name)
+            if task is None:
+                task = self._asking[bound.name] = asyncio.get_running_loop().create_task(self._ask(bound))
+                task.add_done_callback(functools.partial(self._over, bound.name))
+            tasks.append(task)
+        await asyncio.wait(tasks, timeout=PATIENCE)
+        self._asked.update(each.name for each in bounds)
+
+    def _over(self, name: str, _: object) -> None:
+        self._asking.pop(name, None)
+
+    async def _ask(self, bound: Bound) -> None:
+        while True:
+            since = float(stretch(bound.period, time.time())[0]) if bound.period else 0.0
+            async with self._turn:
+                for _ in range(40):
+                    if self._ready():
+                        break
+                    await asyncio.sleep(0.05)
+                with contextlib.suppress(Away):
+                    used = await asyncio.to_thread(self._spent, bound, since)
+                    return self._store.seed(bound, used)
+            await asyncio.sleep(AGAIN)
+
+    def _spent(self, bound: Bound, since: float) -> int:
+        if self._database is None:
+            self._database = self._connect()
+        return Books(self._database).spent(bound.scope, bound.of, since)
+
+    async def close(self) -> None:
+        for task in [*self._asking.values()]:
+            task.cancel()
+        await asyncio.gather(*self._asking.values(), return_exceptions=True)
+        if self._database is not None:
+            with contextlib.suppress(Away):
+                self._database.close()
+
+
+def _is_whole(bound: Bound) -> bool:
+    return bound.name == f"{bound.scope}/{bound.of}/budget"

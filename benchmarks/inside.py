@@ -1,6 +1,6 @@
 """What our own code costs, without a socket: requests and streamed chunks fed to the connection that callers meet.
 
-    python -m benchmarks.inside [--profile]
+    python -m benchmarks.inside [--profile] [--counted]
 
 Both ends are transports of paper: the caller's writes each request as soon as it has its answer, the upstream's answers
 each request in the next turn of the loop. All else is the program itself, parser to log line. The figures are the least
@@ -41,6 +41,16 @@ virtual_keys: [{{name: bench, key: {wire.KEY}}}]
 upstreams: {{mock: {{provider: openai, base_url: "http://127.0.0.1:9/v1", models: [bench-model], keys: [k]}}}}
 tables: []
 telemetry: {{log: "off"}}
+stores: {{ledger: "off"}}
+"""
+_COUNTED = f"""
+plans: {{bench: {{requests: 1000000000/hour, tokens: 1000000000000/hour, concurrency: 10000, budget: 1000000 USD/month}}}}
+virtual_keys: [{{name: bench, plan: bench, key: {wire.KEY}}}]
+upstreams: {{mock: {{provider: openai, base_url: "http://127.0.0.1:9/v1", keys: [k]}}}}
+models: {{bench-model: {{deployments: [{{upstream: mock, price: {{input: 0.1, output: 0.4}}}}]}}}}
+tables: []
+telemetry: {{log: "off"}}
+stores: {{directory: state}}
 """
 
 
@@ -140,11 +150,11 @@ async def measure(app: Router, stream: bool, profile: cProfile.Profile | None) -
     return best / wanted
 
 
-async def main(stream: bool, profiled: bool) -> None:
+async def main(stream: bool, profiled: bool, counted: bool) -> None:
     profile = cProfile.Profile() if profiled else None
     with TemporaryDirectory() as place:
         file = Path(place) / "config.yaml"
-        file.write_text(_CONFIG)
+        file.write_text(_COUNTED if counted else _CONFIG)
         app = Router(config.load(file, {}))
         async with app.lifespan():
             seconds = await measure(app, stream, profile)
@@ -159,6 +169,7 @@ async def main(stream: bool, profiled: bool) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", action="store_true", help="also where the time goes, by function")
+    parser.add_argument("--counted", action="store_true", help="with limits, a budget, prices and the ledger")
     chosen = parser.parse_args()
     for each in (False, True):
-        uvloop.run(main(each, chosen.profile))
+        uvloop.run(main(each, chosen.profile, chosen.counted))

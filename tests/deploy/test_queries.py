@@ -20,20 +20,6 @@ from tests.running import Running, serving
 
 ALICE, TIGHT = "hf_CanaryAlice000000000000000000000", "hf_CanaryTight000000000000000000000"
 
-# Metrics that are asked for and not shown yet. One that is shown must leave this list.
-PENDING: set[str] = {
-    "router_cost_usd_total",
-    "router_charge_usd_total",
-    "router_unpriced_requests_total",
-    "router_limit_used_ratio",
-    "router_ledger_lag_seconds",
-    "router_ledger_waiting_entries",
-    "router_ledger_entries_total",
-    "router_ledger_away",
-    "router_store_degraded",
-    "router_store_failures_total",
-    "router_key_headroom_ratio",
-}
 PROMETHEUS = {"up": {"job", "instance"}}  # made by Prometheus; it gives those two labels to all that it scrapes
 
 CONFIG = """
@@ -48,7 +34,7 @@ upstreams:
     provider: openai
     base_url: "http://127.0.0.1:{port}/v1"
     keys: [sk-canary-good-000000000, sk-canary-bad-0000000000]
-tables: [own.yaml]
+tables: []
 models:
   slow: {{deployments: [{{upstream: sandbox, provider_id: sandbox/slow}}]}}
   echo: {{deployments: [{{upstream: sandbox, provider_id: sandbox/echo}}]}}
@@ -56,13 +42,11 @@ models:
   spliced:
     deployments: [{{upstream: sandbox, provider_id: sandbox/cut}}, {{upstream: sandbox, provider_id: sandbox/echo}}]
   gone: {{deployments: [{{upstream: sandbox, provider_id: sandbox/reset}}]}}
+  org/priced: {{deployments: [{{upstream: up, provider_id: priced, price: {{input: 1, output: 2}}}}]}}
+  org/unpriced: {{deployments: [{{upstream: up, provider_id: priced}}]}}
 stores: {{shared: "redis://127.0.0.1:{redis}/0", ledger: "sqlite:///{ledger}"}}
 """
-TABLE = """
-provider: openai
-models:
-  org/priced: {id: priced, task: conversational, status: live, price: {input: 1, output: 2, cached_input: 0.5}}
-"""
+ASKED = ("echo", "org/priced", "org/priced", "org/unpriced", "spliced", "torn", "gone", "nobody/has-it")
 SPENT = {
     "prompt_tokens": 100,
     "completion_tokens": 50,
@@ -98,7 +82,6 @@ def scraped(running: Running) -> str:
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     place = tmp_path_factory.mktemp("queries")
-    (place / "own.yaml").write_text(TABLE)
     upstream = Chaos({"priced": priced, "*": lambda attempt: iter((answer(404, {}),))})
     with chaos(upstream), redis_server(place) as (redis, server):
         names = {"alice": ALICE, "tight": TIGHT, "port": upstream.port, "redis": redis, "ledger": place / "ledger.db"}
@@ -106,7 +89,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
             busy = [threading.Thread(target=ask, args=(running, "slow", TIGHT)) for _ in range(2)]
             for each in busy:
                 each.start()
-            for model in ("echo", "org/priced", "org/priced", "spliced", "torn", "gone", "nobody/has-it"):
+            for model in ASKED:
                 ask(running, model)
             for _ in range(2):
                 body, headers = {"inputs": "kept"}, {"authorization": f"Bearer {ALICE}"}
@@ -126,7 +109,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
 def test_every_query_asks_for_what_a_server_shows(shown: dict[str, set[str]]) -> None:
     asked = {place: promql.read(query).labels for place, query in queries.everything().items()}
     unknown = {place: name for place, wanted in asked.items() for name in wanted if name not in shown}
-    assert {place: name for place, name in unknown.items() if name not in PENDING} == {}
+    assert unknown == {}
     lacking = {
         f"{place}: {name}": labels - shown[name]
         for place, wanted in asked.items()
@@ -134,11 +117,6 @@ def test_every_query_asks_for_what_a_server_shows(shown: dict[str, set[str]]) ->
         if name in shown and labels - shown[name]
     }
     assert lacking == {}
-
-
-def test_what_is_shown_by_now_is_pending_no_longer_and_what_is_pending_is_asked_for(shown: dict[str, set[str]]) -> None:
-    assert PENDING & shown.keys() == set()
-    assert {name for query in queries.everything().values() for name in promql.read(query).labels} >= PENDING
 
 
 def test_what_a_server_counts_is_on_the_dashboard(shown: dict[str, set[str]]) -> None:

@@ -11,6 +11,7 @@ from typing import Final
 
 from providers.spec import Fault
 from router import charges, estimates
+from router.bounds import Bound
 from router.call import Call
 from router.endpoints import PAID_MEDIA
 from router.entry import Attempt, Entry, Intent
@@ -77,11 +78,6 @@ class Accounts:
             if call.endpoint.task in PAID_MEDIA and not plan.attempts[0].local:
                 await self.ledger.sync()
 
-    def intend_passage(self, upstream: str, story: Story) -> None:
-        """The same of a request that is passed through."""
-        if self.ledger is not None:
-            self._write(story, upstream, None)
-
     def _write(self, story: Story, upstream: str, most: int | None) -> None:
         assert self.ledger is not None
         record = story.record
@@ -117,6 +113,19 @@ class Accounts:
         record.cost = charges.cost_of(record, price, story.written)
         markup = charges.markup_of(identity.markup) if identity is not None else 0
         record.charge = charges.charge_of(record.cost, markup, record.billing, record.outcome)
+
+    async def reserve_passage(self, call: Call, plan: Plan, story: Story, bounds: tuple[Bound, ...]) -> None:
+        """By the body, of what is passed through. `bounds`: of all models that it may be for. Raises Refused."""
+        permit, identity = story.permit, call.identity
+        bounds += identity.reserved
+        if not bounds:
+            return
+        if permit is None:
+            permit = story.permit = Permit(self.limits, identity, story.record.entry)
+        if self._seeds is not None and (missing := self._seeds.missing(bounds)):
+            await self._seeds.sow(missing)
+        estimate = estimated(call, plan, identity, self.prices) if metered(bounds) else Estimate()
+        await self.limits.reserve(permit, bounds, estimate, call.stream)
 
 
 def _direct(identity: Identity | None) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import httpx2
 
-TRIED_AGAIN: Final = {500, 502, 503, 504}  # of what the official SDKs try again; 429 is an answer here
+LIMITED: Final = 429  # an answer, to one who asks for more than he may have
 PAUSE: Final = 0.5  # seconds before the second try, as the SDKs wait at first
 
 
@@ -26,16 +26,19 @@ class Seen:
     failed: Counter[str] = field(default_factory=Counter)  # twice
     cut: Counter[str] = field(default_factory=Counter)  # streams that had begun
     reasons: Counter[str] = field(default_factory=Counter)
-    ids: set[str] = field(default_factory=set)  # of requests that were answered to the end
+    ids: set[str] = field(default_factory=set)  # of requests that were served to the end
+    cut_ids: set[str] = field(default_factory=set)  # of those whose stream was cut
     doubtful: int = 0  # tries that a replica may have counted though nobody had an answer
     slowest: dict[str, float] = field(default_factory=dict)
 
 
 class Callers:
-    def __init__(self, base: str, key: str) -> None:
+    def __init__(self, base: str, key: str, answers: frozenset[int] = frozenset({200})) -> None:
+        """`answers`: the statuses that are none of a failure."""
         self.phase = "before"
         self.seen = Seen()
         self._base = base
+        self._answers = answers
         self._headers = {"authorization": f"Bearer {key}"}
         self._number = itertools.count()
         self._stop = asyncio.Event()
@@ -72,12 +75,14 @@ class Callers:
             if not reason:
                 self.seen.answered[self.phase] += 1
                 self.seen.hidden[self.phase] += nth
-                self.seen.ids.add(request)
+                if status == 200:
+                    self.seen.ids.add(request)
                 return status
             self.seen.reasons[f"{self.phase}: {reason}"] += 1
             self.seen.doubtful += 1
             if status == 200:
                 self.seen.cut[self.phase] += 1
+                self.seen.cut_ids.add(request)
                 return status
             if nth == 0:
                 await asyncio.sleep(PAUSE)
@@ -94,7 +99,7 @@ class Callers:
                 text = (await answer.aread()).rstrip()
         except httpx2.TransportError as error:
             return (status if body["stream"] else 0), type(error).__name__
-        if status in TRIED_AGAIN:
+        if status not in self._answers:
             return status, f"status {status}"
         if body["stream"] and status == 200 and not text.endswith(b"[DONE]"):
             return status, "no [DONE]"
@@ -105,15 +110,15 @@ def _body(prompt: str, *, stream: bool) -> dict[str, Any]:
     return {"model": "mock", "stream": stream, "messages": [{"role": "user", "content": prompt}]}
 
 
-async def admitted(base: str, key: str, asked: int, at_once: int) -> tuple[int, int, int]:
-    """Of so many requests with that key: let in, refused (429), and tries whose fate nobody knows."""
-    callers = Callers(base, key)
+async def admitted(base: str, key: str, asked: int, at_once: int, pause: float) -> tuple[int, int, Seen]:
+    """Of so many requests with that key, each caller's a pause apart: let in, refused, and what became of each."""
+    callers = Callers(base, key, frozenset({200, LIMITED}))
     room = asyncio.Semaphore(at_once)
 
     async def one() -> int:
         async with room:
+            await asyncio.sleep(pause)
             return await callers.call(_body("hello", stream=False))
 
     found = Counter(await asyncio.gather(*(one() for _ in range(asked))))
-    await callers.end()
-    return found[200], found[429], callers.seen.doubtful
+    return found[200], found[LIMITED], await callers.end()

@@ -34,10 +34,11 @@ class Unreadable(Exception):
     """There is no ledger where one should be."""
 
 
-def written(url: str) -> dict[str, int]:
-    """How often each request stands in the ledger."""
+def written(url: str) -> dict[str, list[str]]:
+    """How each request that stands in the ledger ended, as often as it stands there."""
     try:
         with psycopg.connect(url) as connection:
-            return dict(connection.execute("SELECT request, count(*) FROM entries GROUP BY request").fetchall())
+            rows = connection.execute("SELECT request, array_agg(outcome) FROM entries GROUP BY request").fetchall()
     except psycopg.Error as error:
         raise Unreadable(str(error).splitlines()[0]) from error
+    return dict(rows)

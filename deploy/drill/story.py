@@ -5,6 +5,7 @@ import contextlib
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +16,8 @@ from deploy.drill.report import Report
 
 KEY: Final = "hf_the-key-of-the-drill-000000000000"
 COUNTED: Final = "hf_a-key-of-few-requests-0000000000"
-FEW: Final = 60  # requests that the counted tenant may send; a day, so that none comes back meanwhile
+FEW: Final = 480  # requests that the counted tenant may send; a day, so that none comes back meanwhile
+LAG: Final = 3.0  # seconds by which the ledger may be behind the last answer
 PLAIN, STREAMS, EVENTS = 12, 24, 160  # callers, and events of a stream, a twentieth of a second apart
 
 CONFIG: Final = """
@@ -84,7 +86,8 @@ async def _told(base: str, front: int, routers: list[Replica], config: Path, beh
     await asyncio.sleep(4)
 
     callers.phase = "killed"
-    counting = asyncio.create_task(load.admitted(base, COUNTED, 3 * FEW, 6))
+    counting = asyncio.create_task(load.admitted(base, COUNTED, 2 * FEW, 6, 0.15))  # 24 s: while all of it happens
+    await asyncio.sleep(1)
     one.signal(signal.SIGKILL)
     await asyncio.to_thread(one.ended, 5)
     await asyncio.sleep(4)
@@ -108,11 +111,12 @@ async def _told(base: str, front: int, routers: list[Replica], config: Path, beh
     callers.phase = "after"
     seen = await callers.end()
     report = Report(behind, seen, code, generations)
-    allowed, refused, doubtful = await counting
+    allowed, refused, counted = await counting
     if ledger:
-        report.limits = f"{allowed} of {FEW} a day let in, {refused} refused, {doubtful} tries of unknown fate"
-        report.limits_hold = FEW - doubtful <= allowed <= FEW
-        await asyncio.to_thread(_look_at_the_ledger, report, ledger)
+        report.limits = f"{allowed} of {FEW} a day let in, {refused} refused, {counted.doubtful} tries of unknown fate"
+        report.limits_hold = FEW - counted.doubtful <= allowed <= FEW and not counted.failed
+        served, cut = seen.ids | counted.ids, seen.cut_ids | counted.cut_ids
+        await asyncio.to_thread(_look_at_the_ledger, report, ledger, served, cut)
     return report
 
 
@@ -125,14 +129,23 @@ def _last_words(place: Path) -> str:
     return log.read_text()[-1000:] if log.exists() else ""
 
 
-def _look_at_the_ledger(report: Report, url: str) -> None:
-    """Every answer that a caller had is written once. Entries follow within a moment of the last answer."""
-    try:
-        written = stores.written(url)
-    except stores.Unreadable as error:
-        report.ledger, report.ledger_holds = f"cannot be read: {error}", False
-        return
-    missing = [each for each in report.seen.ids if each not in written]
-    doubled = [each for each, count in written.items() if count > 1]
-    report.ledger = f"{len(report.seen.ids)} answered, {len(missing)} not written, {len(doubled)} written twice"
-    report.ledger_holds = not missing and not doubled
+def _look_at_the_ledger(report: Report, url: str, served: set[str], cut: set[str]) -> None:
+    """What was served is written once, and so is a stream whose router died: as lost, by whoever found its spool."""
+    until = time.monotonic() + LAG
+    while True:
+        try:
+            written = stores.written(url)
+        except stores.Unreadable as error:
+            report.ledger, report.ledger_holds = f"cannot be read: {error}", False
+            return
+        missing = (served | cut) - written.keys()
+        if not missing or time.monotonic() > until:
+            break
+        time.sleep(0.1)
+    doubled = [each for each, outcomes in written.items() if len(outcomes) > 1]
+    lost = sum(written.get(each) == ["lost"] for each in cut)
+    report.ledger = (
+        f"{len(served)} served, {len(missing)} not written, {len(doubled)} written twice;"
+        f" {lost} of {len(cut)} streams cut stand there as lost"
+    )
+    report.ledger_holds = not missing and not doubled and lost == len(cut)

@@ -13,7 +13,7 @@ from deploy.drill.report import Report
 ROOT = Path(__file__).parents[2]
 
 # Limits and the ledger are looked at once the router keeps them: then this is empty.
-WITHOUT = ["--without-stores"]
+WITHOUT: list[str] = []
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -118,10 +119,45 @@ def test_the_shipped_file_has_every_hosted_provider_whose_key_is_there() -> None
 
 def test_the_shipped_file_says_of_each_setting_what_it_is_unasked() -> None:
     written = yaml.safe_load(config.SHIPPED.read_text())
-    for part in ("server", "retry", "rest", "telemetry"):
+    for part in ("server", "auth", "retry", "rest", "idempotency", "stores", "telemetry"):
         shipped = getattr(config.load(config.SHIPPED, {}).config, part)
         assert shipped == type(shipped)(), part
         assert set(written[part]) <= set(type(shipped).model_fields)
+
+
+def test_what_the_shipped_file_shows_in_its_comments_holds_where_it_is_written(tmp_path: Path) -> None:
+    """And every setting of tenants, of keys and of ways in is shown."""
+    text = config.SHIPPED.read_text()
+    for line in ("plans: {}", "virtual_keys:", "models: {}"):
+        text = _uncommented(text, line)
+    keys = re.search(r"^#       # - (\{key: .*\})$", text, re.MULTILINE)
+    limits = re.search(r"^#     limits: .* such as (\{.*\}):", text, re.MULTILINE)
+    assert keys and limits
+    text = text.replace('groq, keys: ["${GROQ_API_KEY:-}"]', f"groq, keys: [{keys[1]}], limits: {limits[1]}")
+    hub, jwt = text.index("  # hub: {"), text.index("  # jwt:\n")
+    ways = [line[4:] for line in text[jwt:].split("\n\n")[0].splitlines()] + [text[hub + 4 :].splitlines()[0]]
+    text = text.replace("auth:\n", "auth:\n" + "".join(f"  {line}\n" for line in ways), 1)
+    text = text.replace("acme: team, pro: pro", "acme: free, pro: free").replace("gold: pro", "gold: free")
+    env = {"ALICE_KEY": CANARY, "KEY": "gsk_1", "GROQ_API_KEY": "gsk_1", "TOGETHER_API_KEY": "k"}
+    made = load(tmp_path, text, env).config
+    assert made.virtual_keys[0].owner == "acme" and made.auth.jwt is not None and made.auth.hub.plans
+    assert made.upstreams["groq"].keys[0].weight == 2 and made.upstreams["groq"].limits.requests is not None
+    price = next(iter(made.models.values())).deployments[0].price
+    assert price is not None and price.output == 0.04
+    for shown in (made.plans["free"], made.virtual_keys[0], made.auth.jwt, made.auth.hub):
+        left_out = set(type(shown).model_fields) - shown.model_fields_set
+        assert left_out <= {"key_sha256"}, left_out
+
+
+def _uncommented(text: str, key: str) -> str:
+    """With the example right above a section as what stands in it."""
+    lines = text.splitlines()
+    at = lines.index(key)
+    first = at
+    while lines[first - 1].startswith("#   "):
+        first -= 1
+    shown = [line.removeprefix("# ") for line in lines[first:at]]
+    return "\n".join([*lines[:first], key.removesuffix(" {}"), *shown, *lines[at + 1 :]]) + "\n"
 
 
 def test_openais_own_models_are_not_looked_for_on_compatible_servers(tmp_path: Path) -> None:

@@ -16,6 +16,11 @@ class Breaker:
         self._failures = 0
         self.open = True  # nobody has seen it as yet
 
+    @property
+    def doubted(self) -> bool:
+        """Its last word was a failure."""
+        return self._failures > 0
+
     def fail(self, refused: bool = False) -> None:
         self._failures += 1
         if refused or self._failures >= FAILURES:

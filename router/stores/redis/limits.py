@@ -61,6 +61,7 @@ class RedisStore:
         self._tries = 0
         self._kept: dict[tuple[str, str], Kept] = {}
         self._marked: dict[str, int] = {}
+        self._alone: dict[str, int] = {}  # holds that have waited for Redis in vain: once is enough
         self.strange = False  # Redis is not the one that it was: to be met
         self._silent_until = 0.0
         self.shares = Shares(local, self._seen, self._unsent, replicas)
@@ -80,7 +81,7 @@ class RedisStore:
         places = [(self._places.of(bound), n) for bound, n in asked]
         if not places:
             return None
-        if self._line.open or self.silent:
+        if self._line.open or self.silent or hold in self._alone:
             return self._here(places, hold)
         try:
             verdict = await self._takes.ask(hold, places)
@@ -90,6 +91,7 @@ class RedisStore:
         if isinstance(verdict, str):
             if verdict == LOST:
                 self._void(places, hold)
+                self._alone[hold] = self._line.clock.now() + self._ttl
             return self._here(places, hold)
         return self._answered(places, hold, *verdict)
 
@@ -154,6 +156,7 @@ class RedisStore:
                 here.append((kept.share, taken, used))
         if here:
             self._local.settle(here, hold)
+        self._alone.pop(hold, None)
         if self._marked.pop(hold, 0):
             pending.marks[hold] = None
         self._wake()
@@ -277,8 +280,9 @@ class RedisStore:
         now = self._line.clock.now()
         for name in [name for name, kept in self._kept.items() if kept.expires < now]:
             del self._kept[name]
-        for hold in [hold for hold, expires in self._marked.items() if expires < now]:
-            del self._marked[hold]
+        for part in (self._marked, self._alone):
+            for hold in [hold for hold, expires in part.items() if expires < now]:
+                del part[hold]
 
     async def close(self) -> None:
         await self._takes.close()

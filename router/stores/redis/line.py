@@ -20,6 +20,7 @@ from router.stores.redis.breaker import Breaker
 from router.stores.redis.clock import Clock
 
 TIMEOUT: Final = 0.08  # seconds of the 0.1 promised: the rest is for a busy loop
+DOUBTED: Final = 0.02  # seconds, once it has failed and not answered since
 CONNECTIONS: Final = 64
 _KEEPALIVE: Final = {socket.TCP_KEEPIDLE: 5, socket.TCP_KEEPINTVL: 2, socket.TCP_KEEPCNT: 3}
 
@@ -103,7 +104,7 @@ class Line:
 
     async def call(self, script: Script, keys: Sequence[str], argument: bytes, until: float) -> Any:
         try:
-            async with asyncio.timeout_at(until):
+            async with asyncio.timeout_at(self._within(until)):
                 try:
                     answer = await self.client.execute_command("EVALSHA", script.sha, len(keys), *keys, argument)
                 except redis.exceptions.NoScriptError:  # it was not run, so this is its first time
@@ -116,12 +117,18 @@ class Line:
     async def ask(self, *command: Any, seconds: float = TIMEOUT) -> Any:
         """One plain command."""
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout_at(self._within(asyncio.get_running_loop().time() + seconds)):
                 answer = await self.client.execute_command(*command)
         except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
             raise self.failed(error) from None
         self.succeeded()
         return answer
+
+    def _within(self, until: float) -> float:
+        """A request may have to ask several times, and shall not wait as often. A probe has its time."""
+        if self.open or not self.breaker.doubted:
+            return until
+        return min(until, asyncio.get_running_loop().time() + DOUBTED)
 
     def succeeded(self) -> None:
         self.breaker.succeed()

@@ -57,15 +57,17 @@ class Seeds:
 
     async def _ask(self, bound: Bound) -> None:
         while True:
-            since = float(stretch(bound.period, time.time())[0]) if bound.period else 0.0
+            for _ in range(40):  # not in turn, or many tenants would wait for each other
+                if self._ready():
+                    break
+                await asyncio.sleep(0.05)
             async with self._turn:
-                for _ in range(40):
-                    if self._ready():
-                        break
-                    await asyncio.sleep(0.05)
+                since = _begun(bound)
                 with contextlib.suppress(Away):
                     used = await asyncio.to_thread(self._spent, bound, since)
-                    return self._store.seed(bound, used)
+                    if since == _begun(bound):  # else it is of a period that has ended meanwhile
+                        self._store.seed(bound, used)
+                    return
             await asyncio.sleep(AGAIN)
 
     def _spent(self, bound: Bound, since: float) -> int:
@@ -80,6 +82,11 @@ class Seeds:
         if self._database is not None:
             with contextlib.suppress(Away):
                 self._database.close()
+
+
+def _begun(bound: Bound) -> float:
+    """The first moment of the present period."""
+    return float(stretch(bound.period, time.time())[0]) if bound.period else 0.0
 
 
 def _is_whole(bound: Bound) -> bool:

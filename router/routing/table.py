@@ -60,12 +60,25 @@ class Table:
 
     def named(self, upstream: str, provider_id: str) -> str | None:
         """The model that an upstream knows under an id of its own: as routed, else as its rows have it."""
-        for route in self.routes.values():
+        routed = self._routed(upstream, provider_id)
+        if routed is not None:
+            return routed[0].model
+        row = self._row(upstream, provider_id)
+        return None if row is None else row[0]
+
+    def _routed(self, upstream: str, provider_id: str) -> tuple[Route, Deployment] | None:
+        """Which route has an upstream's own id, upper or lower case alike: many upstreams read it so, too."""
+        folded = provider_id.casefold()
+        for route in (*self.routes.values(), *(each for _, each in self.wildcards)):
             for each in route.deployments:
-                if each.upstream == upstream and each.provider_id == provider_id:
-                    return route.model
+                if each.upstream == upstream and each.provider_id and each.provider_id.casefold() == folded:
+                    return route, each
+        return None
+
+    def _row(self, upstream: str, provider_id: str) -> tuple[str, Row] | None:
+        folded = provider_id.casefold()
         rows = self.rows.get(upstream, {})
-        return next((model for model, row in rows.items() if row.id == provider_id), None)
+        return next(((model, row) for model, row in rows.items() if row.id.casefold() == folded), None)
 
     def ids(self, upstream: str) -> list[str]:
         """An upstream's own ids of the models that are known there."""
@@ -102,13 +115,19 @@ class Table:
             suffixed = self._suffixed(base, suffix)
             if suffixed is not None:
                 return suffixed
+        wild = self._wild(model)
+        if wild is not None:
+            return wild
+        place, slash, rest = model.partition("/")
+        if slash and rest and place in self.places:
+            return self._pinned(rest, (place,))
+        return None
+
+    def _wild(self, model: str) -> Route | None:
         for pattern, route in self.wildcards:
             if fnmatch.fnmatchcase(model, pattern):
                 deployments = tuple(self._filled(each, model) for each in route.deployments)
                 return replace(route, model=model, deployments=deployments)
-        place, slash, rest = model.partition("/")
-        if slash and rest and place in self.places:
-            return self._pinned(rest, (place,))
         return None
 
     def _known(self, model: str) -> Route | None:
@@ -155,14 +174,29 @@ class Table:
         return self._pinned(base, places) if places else None
 
     def _pinned(self, base: str, places: Sequence[str]) -> Route:
-        """A model at named places: as routed there, else by their rows, else under the id as it was written."""
-        route = self._known(base)
-        if route is not None:
-            kept = tuple(each for each in route.deployments if each.upstream in places)
-            if kept:
-                return replace(route, deployments=kept, pinned=True)
-        deployments = tuple(self._filled(Deployment(place, "", Row("")), base) for place in places)
-        return Route(base, deployments, pinned=True)
+        """A model at named places: as routed there, else by their rows, else as it was written. Its limits go
+        with it, wherever and under whichever of its names it is asked for.
+        """
+        route = self._known(base) or self._wild(base)
+        kept = tuple(each for each in route.deployments if each.upstream in places) if route is not None else ()
+        if route is not None and kept:
+            return replace(route, deployments=kept, pinned=True)
+        model, bounds = (route.model, route.bounds) if route is not None else (base, ())
+        deployments = tuple(self._at(place, model) for place in places)
+        owners = (self._routed(each.upstream, each.provider_id) for each in deployments)
+        bounds += tuple(bound for owner in owners if owner is not None for bound in owner[0].bounds)
+        return Route(model, deployments, pinned=True, bounds=tuple(dict.fromkeys(bounds)))
+
+    def _at(self, place: str, model: str) -> Deployment:
+        """A model at a place, by the Hub's id or the place's own: one that is known there costs what it does there."""
+        if model not in self.rows.get(place, {}):
+            routed = self._routed(place, model)
+            if routed is not None:
+                return routed[1]
+            row = self._row(place, model)
+            if row is not None:
+                return _deployment(place, row[1], row[0])
+        return self._filled(Deployment(place, "", Row("")), model)
 
     def names(self, route: Route) -> tuple[str, ...]:
         """The ids that a route's model goes by: at a named place it may be written with the place's own."""
@@ -172,10 +206,7 @@ class Table:
 
     def bounds(self, route: Route) -> tuple[Bound, ...]:
         """What limits the model, under whichever of its names it was asked for."""
-        if not route.pinned:
-            return route.bounds
-        found = {each for name in self.names(route) if name in self.routes for each in self.routes[name].bounds}
-        return route.bounds or tuple(found)
+        return route.bounds
 
     def _filled(self, deployment: Deployment, model: str) -> Deployment:
         """A deployment without an id of its own takes the row's, else the model's."""
@@ -211,8 +242,8 @@ class Table:
                 other = place is not None and task in place.provider.tasks()
                 lacks = f"its provider takes {task} in another shape alone" if other else f"its provider has no {task}"
                 dropped.append(Drop(deployment.name, reason or lacks))
-        known = route.model.isprintable() and self._known(route.model) is not None
-        return Found(Plan(route, tuple(candidates), tuple(dropped)), route.model if known else "other")
+        known = (each for each in self.names(route) if each.isprintable() and self._known(each) is not None)
+        return Found(Plan(route, tuple(candidates), tuple(dropped)), next(known, "other"))
 
     def _unfit(self, route: Route, deployment: Deployment, place: Place, task: Task) -> str:
         if place.name in self.silent:

@@ -17,8 +17,9 @@ from router.endpoints import PAID_MEDIA
 from router.entry import Attempt, Entry, Intent
 from router.errors import Refused
 from router.identity import Identity
+from router.leases import Lease
 from router.ledger import Full, Ledger
-from router.limits import Limits, estimated, metered
+from router.limits import Limits, estimated, metered, parts_of
 from router.permit import Estimate, Permit
 from router.prices import Prices
 from router.record import Record
@@ -26,6 +27,7 @@ from router.routing import Plan, Table
 from router.seeds import Seeds
 from router.story import Story
 
+LEASES: Final = 4096  # pairs of caller and model
 FULL: Final = Fault(503, "ledger_full", "What requests cost cannot be written down now; ask again.", retry_after=5.0)
 
 
@@ -43,40 +45,62 @@ class Accounts:
         self.ledger = ledger
         self._seeds = seeds
         self.prices = Prices()
+        self._leases: dict[tuple[int, int], tuple[Identity, Plan, Lease]] = {}  # by identity, which is held with it
         self._clock = clock
 
     async def admit(self, identity: Identity, story: Story) -> None:
         """By the head alone. Raises Refused."""
-        story.permit = Permit(self.limits, identity, story.record.entry)
-        if self._seeds is not None and (missing := self._seeds.missing(identity.reserved)):
-            await self._seeds.sow(missing)
-        await self.limits.admit(story.permit)
+        story.permit = permit = Permit(self.limits, identity, story.record.entry)
+        await self.limits.admit(permit)
 
-    async def reserve(self, call: Call, plan: Plan, story: Story, table: Table) -> None:
-        """By the body. Raises Refused."""
-        permit, identity, route = story.permit, call.identity, plan.route
-        bounds = table.bounds(route)
-        if permit is None and bounds:
-            permit = story.permit = Permit(self.limits, identity, story.record.entry)
-        if permit is None:
+    async def reserve(self, call: Call, known: Plan, story: Story, table: Table) -> None:
+        """By the body. `known`: the route's plan, which is the same for every such call. Raises Refused."""
+        identity = call.identity
+        kept = self._leases.get((id(identity), id(known)))
+        if kept is None:
+            kept = await self._lease(identity, known, table)
+        lease = kept[2]
+        if not lease.bounds:
             return
-        bounds += identity.reserved
+        permit = story.permit
+        if permit is None:
+            permit = story.permit = Permit(self.limits, identity, story.record.entry)
+        if not self.limits.lend(permit, lease, call):
+            estimate = estimated(call, known, identity, self.prices) if lease.metered else Estimate()
+            await self.limits.reserve(permit, lease.bounds, estimate, call.stream)
+
+    async def _lease(self, identity: Identity, known: Plan, table: Table) -> tuple[Identity, Plan, Lease]:
+        """What this caller's requests for this model count against, made ready; what was spent before is asked for."""
+        route = known.route
+        bounds = table.bounds(route) + identity.reserved
         for name in table.names(route) if identity.per_model else ():
             bounds += tuple(each for each in identity.bounds_for(name) if each not in bounds)
-        if bounds:
-            if self._seeds is not None and route.bounds and (missing := self._seeds.missing(bounds)):
-                await self._seeds.sow(missing)
-            estimate = estimated(call, plan, identity, self.prices) if metered(bounds) else Estimate()
-            await self.limits.reserve(permit, bounds, estimate, call.stream)
+        if self._seeds is not None and (missing := self._seeds.missing(bounds)):
+            await self._seeds.sow(missing)
+        lease = Lease(bounds, metered(bounds))
+        if lease.metered:
+            running = [bound for bound, _ in identity.admission if bound.kind == "concurrency"]
+            self.limits.leases.offer(lease, parts_of(known, identity, self.prices), running)
+        if len(self._leases) >= LEASES:
+            self._leases.clear()
+        kept = self._leases[id(identity), id(known)] = identity, known, lease
+        return kept
 
-    async def intend(self, call: Call, plan: Plan, story: Story) -> None:
-        """It is about to be sent. Raises Refused where it could not be written down, and somebody would pay for it."""
+    def intend(self, call: Call, plan: Plan, story: Story) -> bool:
+        """It is about to be sent; whether that must be on the disk before. Raises Refused where it could not be written
+        down, and somebody would pay for it.
+        """
+        if self.ledger is None:
+            story.intended = True
+            return False
+        first = plan.attempts[0]
+        permit = story.permit
+        self._write(story, first.deployment.upstream, permit.estimate.price if permit is not None else None)
+        return call.endpoint.task in PAID_MEDIA and not first.local
+
+    async def sync(self) -> None:
         if self.ledger is not None:
-            upstream = plan.attempts[0].deployment.upstream
-            most = story.permit.estimate.price if story.permit is not None else None
-            self._write(story, upstream, most)
-            if call.endpoint.task in PAID_MEDIA and not plan.attempts[0].local:
-                await self.ledger.sync()
+            await self.ledger.sync()
 
     def intend_passage(self, upstream: str, story: Story) -> None:
         """The same of a request that is passed through."""
@@ -104,20 +128,28 @@ class Accounts:
             if record.outcome == "client_gone" and record.upstream and not story.read and call is not None:
                 record.input_tokens = estimates.estimate_input(call)  # which the provider has, whatever it came to
                 record.estimated = True
-            self.bill(story)
+                self.bill(story)
+            elif record.cost is None or record.outcome != "ok" or record.stream:
+                self.bill(story)
             if self.ledger is not None:
                 self.ledger.settle(entry_of(record, story.idempotency))
         if story.permit is not None:
             self.limits.settle(story.permit, record)
-        story.give_back()
+        if story.loans is not None:
+            story.give_back()
 
     def bill(self, story: Story) -> None:
         """What it has come to as far as is known now."""
         record, candidate, identity = story.record, story.candidate, story.identity
         price = self.prices.of(candidate) if candidate is not None else None
-        record.cost = charges.cost_of(record, price, story.written)
-        markup = charges.markup_of(identity.markup) if identity is not None else 0
-        record.charge = charges.charge_of(record.cost, markup, record.billing, record.outcome)
+        if price is None and record.outcome != "error" and record.cache not in charges.FREE:
+            return
+        record.cost = cost = charges.cost_of(record, price, story.written)
+        markup = identity.markup if identity is not None else 0.0
+        if cost and not markup and record.billing != "direct":
+            record.charge = cost
+        else:
+            record.charge = charges.charge_of(cost, charges.markup_of(markup), record.billing, record.outcome)
 
     async def reserve_passage(self, call: Call, plan: Plan, story: Story, bounds: tuple[Bound, ...]) -> None:
         """By the body, of what is passed through. `bounds`: of all models that it may be for. Raises Refused."""

@@ -71,6 +71,7 @@ class Lasting:
         self.seeds: Seeds | None = None
         self._listening: asyncio.Task[None] | None = None
         self._telling: asyncio.Task[object] | None = None
+        self._sweeping: asyncio.Task[None] | None = None
         self.claims: Claims = Memory(config.idempotency.max_bytes, config.idempotency.ttl)
 
     @property
@@ -103,6 +104,7 @@ class Lasting:
         await self.claims.open()
         self.limits = Limits(self.store)
         self.accounts = Accounts(self.limits, self.ledger, self.seeds)
+        self._sweeping = asyncio.create_task(self.limits.leases.follow())
         self.spending = Spending(self.store)
 
     def _open_rests(self) -> None:
@@ -132,6 +134,10 @@ class Lasting:
     async def close(self) -> None:
         """What can be told and written is; the rest is found at the next start."""
         await self.rests.close()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.gather(self._sweeping, return_exceptions=True)
+            self.limits.leases.reclaim()
         if self._listening is not None:
             self._listening.cancel()
             await asyncio.gather(self._listening, return_exceptions=True)

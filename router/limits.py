@@ -10,20 +10,24 @@ Counting is a Store's (router/bounds.py, router/stores); this file says what is 
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+import msgspec
+
 from providers.spec import Fault
 from router import charges, estimates, units
 from router.bounds import NANO, Bound, Kind, Reached, Store, name_of
 from router.call import Call
 from router.errors import Refused
 from router.identity import Identity
+from router.leases import INPUT, Lease, Leases
 from router.permit import FUSED, NEAR, Estimate, Permit
 from router.prices import Price, Prices
 from router.record import Record
 from router.routing import Candidate, Plan
+from router.usage import Usage
 
 STEP: Final = 1024  # tokens that a stream asks for when it nears the end of what it has
 TAGS: Final = 1000  # pairs of tenant and limit that are counted apart
-_SHOWN: Final[tuple[Kind, ...]] = ("requests", "tokens")  # in x-ratelimit headers
+_SHOWN: Final = b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n"
 _SPANS: Final = {1.0: "second", 60.0: "minute", 3600.0: "hour", 86400.0: "day", 604800.0: "week"}
 
 
@@ -33,6 +37,8 @@ class Limits:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._remote = store.remote
+        self.leases = Leases(store)
+        self._templates: dict[str, tuple[int, bytes]] = {}  # of headers, by bound: for which amount
         self.refused: dict[tuple[str, str], int] = {}  # (tenant, limit) → how often
 
     @property
@@ -46,7 +52,16 @@ class Limits:
             reached = await self._take(asked, permit.hold)
             if reached is not None:
                 raise self._refusal(permit.identity, reached)
-            permit.held += asked
+            permit.held = asked
+
+    def lend(self, permit: Permit, lease: Lease, call: Call) -> bool:
+        """Whether the request's reservation is a part of a bundle that was taken before."""
+        if not lease.covers(call) or not self.leases.takes(lease):
+            return False
+        permit.lease, permit.leased, permit.bounds, permit.estimate = lease, lease.hold, lease.bounds, lease.estimate
+        if call.stream:
+            permit.most, permit.fused = lease.estimate.output, True
+        return True
 
     async def reserve(self, permit: Permit, bounds: tuple[Bound, ...], estimate: Estimate, stream: bool) -> None:
         """Raises Refused where what the request may come to is more than is left; then it holds nothing any more."""
@@ -54,6 +69,8 @@ class Limits:
         permit.estimate = estimate
         output = estimate.output
         reached = await self._take(_asked(bounds, estimate, output), permit.hold)
+        if reached is not None and self.leases.reclaim():
+            reached = await self._take(_asked(bounds, estimate, output), permit.hold)
         if reached is not None and stream and not estimate.named:  # its fuse ends it where it has to
             output = self._fitting(bounds, estimate)
             if output >= NEAR:
@@ -61,7 +78,7 @@ class Limits:
         if reached is not None:
             self._give_back(permit)
             raise self._refusal(permit.identity, reached)
-        permit.held += _asked(bounds, estimate, output)
+        permit.held += tuple(_asked(bounds, estimate, output))
         if stream and metered(bounds):
             permit.most, permit.fused = output, True
 
@@ -79,17 +96,19 @@ class Limits:
 
     def settle(self, permit: Permit, record: Record) -> None:
         """The request has ended: what it used stays counted, all else is given back."""
-        if permit.held:
+        if permit.lease is not None:
+            self._store.settle(permit.lease.uses(record), permit.leased)
+        elif permit.held:
             held = [(bound, amount, _used(bound, amount, record)) for bound, amount in permit.held]
             self._store.settle(held, permit.hold)
-            permit.held = []
+        permit.held, permit.lease = (), None
         for hold, asked in permit.extended:
             self._store.settle([(bound, amount, 0) for bound, amount in asked], hold)
 
     def _give_back(self, permit: Permit) -> None:
         """It was refused before anything was done for it."""
         self._store.settle([(bound, amount, 0) for bound, amount in permit.held], permit.hold)
-        permit.held = []
+        permit.held = ()
 
     async def _take(self, asked: Sequence[tuple[Bound, int]], hold: str) -> Reached | None:
         taken = self._store.take(asked, hold)
@@ -128,15 +147,26 @@ class Limits:
 
     def told(self, permit: Permit) -> bytes:
         """`x-ratelimit-…` for requests and tokens, of the bound with the least room of each."""
-        found: dict[Kind, tuple[int, Bound, float | None]] = {}
+        requests = self._tightest([bound for bound, _ in permit.identity.admission if bound.kind == "requests"])
         bounds = permit.bounds or permit.identity.reserved
-        for bound in (*(each for each, _ in permit.identity.admission), *bounds):
-            if bound.kind in _SHOWN:
-                level = self._store.level(bound)
-                left = max(0, bound.amount - level.used)
-                if bound.kind not in found or left < found[bound.kind][0]:
-                    found[bound.kind] = (left, bound, level.resets)
-        return b"".join([_shown(kind, *each) for kind, each in found.items()])
+        return requests + self._tightest([bound for bound in bounds if bound.kind == "tokens"])
+
+    def _tightest(self, bounds: list[Bound]) -> bytes:
+        if not bounds:
+            return b""
+        bound = bounds[0]
+        level = self._store.level(bound)
+        for other in bounds[1:]:
+            more = self._store.level(other)
+            if other.amount - more.used < bound.amount - level.used:
+                bound, level = other, more
+        known = self._templates.get(bound.name)
+        if known is None or known[0] != bound.amount:
+            if len(self._templates) >= TAGS:
+                self._templates.clear()
+            kind = bound.kind.encode()
+            known = self._templates[bound.name] = bound.amount, _SHOWN % (kind, bound.amount, kind, kind)
+        return known[1] % (max(0, bound.amount - level.used), _seconds(level.resets))
 
     def _refusal(self, identity: Identity, reached: Reached) -> Refused:
         bound = reached.bound
@@ -193,21 +223,35 @@ def _used(bound: Bound, taken: int, record: Record) -> int:
 
 def estimated(call: Call, plan: Plan, identity: Identity, prices: Prices) -> Estimate:
     """The most that a call may come to at any of the deployments that it may be sent to."""
+    most = [estimates.most_output(call, each) for each in plan.attempts]
     read = estimates.estimate_input(call)
-    pieces = units.asked(call)
+    found = _dearest(plan, identity, prices, read, most, units.asked(call))
+    return msgspec.structs.replace(found, named=estimates.says_most(call))
+
+
+def _dearest(
+    plan: Plan, identity: Identity, prices: Prices, read: int, outputs: Sequence[int], pieces: Usage | None
+) -> Estimate:
     markup = charges.markup_of(identity.markup)
     written = 0
     dearest: int | None = None
     rate: Price | None = None
-    for candidate in plan.attempts:
-        most = estimates.most_output(call, candidate)
+    for candidate, most in zip(plan.attempts, outputs, strict=True):
         written = max(written, most)
         price = None if _owned(identity, candidate) else prices.of(candidate)
         cost = charges.most_cost(read, most, pieces, price)
         charge = charges.charge_of(cost, markup, "routed")
         if charge is not None and (dearest is None or charge > dearest):
             dearest, rate = charge, price
-    return Estimate(read, written, dearest, rate, markup, estimates.says_most(call))
+    return Estimate(read, written, dearest, rate, markup)
+
+
+def parts_of(plan: Plan, identity: Identity, prices: Prices) -> list[tuple[Estimate, bool]]:
+    """What a request of this plan may come to at its worst, by how much it asks for; the flag: or does not say."""
+    most = max((each.deployment.context or estimates.DEFAULT for each in plan.attempts), default=estimates.DEFAULT)
+    sizes = [(most, True), *((each, False) for each in (4096, 1024, 256) if each < most)]
+    count = len(plan.attempts)
+    return [(_dearest(plan, identity, prices, INPUT, [each] * count, None), is_open) for each, is_open in sizes]
 
 
 def _owned(identity: Identity, candidate: Candidate) -> bool:
@@ -219,18 +263,6 @@ def _owned(identity: Identity, candidate: Candidate) -> bool:
 
 
 # Words
-
-
-def _shown(kind: Kind, left: int, bound: Bound, resets: float | None) -> bytes:
-    name = kind.encode()
-    return (b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %b\r\n") % (
-        name,
-        bound.amount,
-        name,
-        left,
-        name,
-        _seconds(resets),
-    )
 
 
 def _seconds(seconds: float | None) -> bytes:

@@ -8,6 +8,7 @@ from providers.spec import Fault
 from router.bounds import Bound
 from router.identity import Identity
 from router.prices import Price
+from router.record import Record
 
 FUSED: Final = "budget_exceeded"
 NEAR: Final = 64  # tokens before the end of a stream's reservation
@@ -24,6 +25,12 @@ class Estimate(msgspec.Struct, frozen=True, gc=False):
     named: bool = True  # the request itself says how much it wants at most
 
 
+class Held(Protocol):
+    """The part of a lease (router/leases.py) that is settled in the end."""
+
+    def uses(self, record: Record) -> list[tuple[Bound, int, int]]: ...
+
+
 class Grants(Protocol):
     """The part of router/limits.py that a permit comes back to."""
 
@@ -38,14 +45,17 @@ class Permit:
     """
 
     __slots__ = (
-        "_limits", "bounds", "estimate", "extended", "fused", "held", "hold", "identity", "more", "most", "written",
+        "_limits", "bounds", "estimate", "extended", "fused", "held", "hold", "identity", "lease", "leased", "more",
+        "most", "written",
     )  # fmt: skip
 
     def __init__(self, limits: Grants, identity: Identity, hold: str) -> None:
         self._limits = limits
         self.identity = identity
         self.hold = hold
-        self.held: list[tuple[Bound, int]] = []
+        self.held: tuple[tuple[Bound, int], ...] = ()
+        self.lease: Held | None = None  # of which it has a part, under the name of `leased`
+        self.leased = ""
         self.extended: list[tuple[str, list[tuple[Bound, int]]]] = []  # under holds of their own
         self.bounds: tuple[Bound, ...] = ()  # that the reservation counts against
         self.estimate = Estimate()

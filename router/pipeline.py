@@ -5,6 +5,7 @@ this one holds only their order, and the caller's leaving, which cancels whateve
 """
 
 import asyncio
+import functools
 import os
 import random
 import re
@@ -127,9 +128,10 @@ class Pipeline:
                 plan = self._reachable(plan, call)
             if HEADER in fields and (key := self._idempotency.key(caller, call)) is not None:
                 story.idempotency = key.hex()[:_SHOWN]
-                await self._idempotency.serve(key, caller, call, story, lambda to: self._meet(to, call, story, plan))
+                meet = functools.partial(self._meet, call=call, story=story, plan=plan, known=found.plan)
+                await self._idempotency.serve(key, caller, call, story, meet)
             else:
-                await self._meet(caller, call, story, plan)
+                await self._meet(caller, call, story, plan, found.plan)
         except Refused as refused:
             await relay.refuse(caller, story, refused.fault, self._scrubber)
         except Unreadable as unreadable:
@@ -158,35 +160,32 @@ class Pipeline:
                 self._leaving.set()
             closed = story.close(monotonic())
             self._accounts.close(call, story)
-            self._walker.spend(closed)
+            if closed.key:
+                self._walker.spend(closed)
             self._recorder.record(closed, plan)
             self._walker.speeds.learn(closed)
             if plan is not None and plan.route.spill is not None:
                 self._spending.note(closed, plan)
 
-    async def _meet(self, caller: Caller, call: Call, story: Story, plan: Plan) -> None:
-        """Reserve for it, and answer it: from what is kept, or from upstream."""
-        if story.permit is not None or plan.route.bounds or plan.route.pinned:
-            await self._accounts.reserve(call, plan, story, self.table)
+    async def _meet(self, caller: Caller, call: Call, story: Story, plan: Plan, known: Plan) -> None:
+        """Reserve for it, and answer it: from what is kept, or from upstream. `known`: the plan before it was put in
+        order for this call.
+        """
+        if story.permit is not None or known.route.bounds or known.route.pinned:
+            await self._accounts.reserve(call, known, story, self.table)
         if call.endpoint.raw or plan.route.cache:
-            await self._answer_or_keep(caller, call, story, plan)
-        else:
-            await self._answer(caller, call, story, plan)
+            key = self._keeper.key(call, plan.route)
+            if key is not None:
+                answer = functools.partial(self._answer, call=call, story=story, plan=plan)
+                await self._keeper.serve(key, caller, call, story, answer)
+                return
+        await self._answer(caller, call, story, plan)
 
     async def _answer(self, caller: Caller, call: Call, story: Story, plan: Plan) -> None:
-        await self._accounts.intend(call, plan, story)
+        if self._accounts.intend(call, plan, story):
+            await self._accounts.sync()
         served = await self._walker.walk(call, plan, story)
         await relay.answer(caller, call, served, story, plan, self._walker, self._scrubber)
-
-    async def _answer_or_keep(self, caller: Caller, call: Call, story: Story, plan: Plan) -> None:
-        async def answer(caller: Caller) -> None:
-            await self._answer(caller, call, story, plan)
-
-        key = self._keeper.key(call, plan.route)
-        if key is None:
-            await answer(caller)
-        else:
-            await self._keeper.serve(key, caller, call, story, answer)
 
     def _find(self, call: Call) -> Found:
         """The model's route seen from this call; 404 where nobody knows it or this caller may not have it."""

@@ -129,7 +129,7 @@ class Accounts:
                 record.input_tokens = estimates.estimate_input(call)  # which the provider has, whatever it came to
                 record.estimated = True
                 self.bill(story)
-            elif record.cost is None or record.outcome != "ok" or record.stream:
+            elif not story.billed or record.outcome != "ok":
                 self.bill(story)
             if self.ledger is not None:
                 self.ledger.settle(entry_of(record, story.idempotency))
@@ -140,9 +140,11 @@ class Accounts:
 
     def bill(self, story: Story) -> None:
         """What it has come to as far as is known now."""
+        story.billed = True
         record, candidate, identity = story.record, story.candidate, story.identity
         price = self.prices.of(candidate) if candidate is not None else None
         if price is None and record.outcome != "error" and record.cache not in charges.FREE:
+            record.cost, record.charge = None, 0 if record.billing == "direct" else None
             return
         record.cost = cost = charges.cost_of(record, price, story.written)
         markup = identity.markup if identity is not None else 0.0

@@ -61,6 +61,7 @@ class Walker:
         self._scrubber = scrubber
         self.splices = settings.splice
         self.speeds = speeds
+        self.counts_keys = any(each.keys.counted for each in upstreams.values())
         self._dice = random.Random()  # noqa: S311 - jitter, not secrets
 
     async def walk(self, call: Call, plan: Plan, story: Story) -> Served:
@@ -75,16 +76,18 @@ class Walker:
             name = candidate.deployment.name
             later = candidates[place + 1 :]
             tries = 0
-            patience = min(self._settings.honour_retry_after, (call.deadline - monotonic()) / 2)
+            paused = 0.0
             verdict = Verdict.NEXT
             budget = upstream.budget
             budget.requests += 1
             while True:
                 key, usable = self._key(call, plan, upstream, story)
                 if not usable:
-                    shut = upstream.keys.shut(monotonic())
+                    now = monotonic()
+                    shut = upstream.keys.shut(now)
+                    patience = min(self._settings.honour_retry_after - paused, (call.deadline - now) / 2)
                     if shut.limited and not later and shut.seconds <= patience:
-                        patience -= shut.seconds
+                        paused += shut.seconds
                         await self._pause(shut.seconds, story)
                         continue
                     failed = failures.no_key(candidate, last, shut)

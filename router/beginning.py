@@ -34,7 +34,9 @@ async def read(call: Call, candidate: Candidate, prepared: Prepared, answer: Ans
         reply = usage.of_reply(body)
         if reply is not None and reply.error is not None:
             return failures.of_error_body(candidate, answer.headers, body)
-        used = estimates.completed(call, candidate, reply.usage if reply else None, answer.fields, body)
+        used = reply.usage if reply is not None else None
+        if used is None or used.input is None or used.output is None:
+            used = estimates.completed(call, candidate, used, answer.fields, body)
         if candidate.task in units.TASKS:
             used = usage.both(used, units.units_of(call, candidate, body))
         body = translate.answer(call, candidate, prepared, body)

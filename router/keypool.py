@@ -118,6 +118,7 @@ class KeyPool:
         self._even = alike and all(each.cap is None for each in self._keys)  # but for what is left of them
         self._plain = self._even and (self._count == 1 or not any(each.low for each in self._keys))
         self.empty = not self._lent
+        self.counted = any(each.cap is not None for each in self._keys)  # what is used of some of them
 
     # Lending
 

@@ -14,6 +14,7 @@ import msgspec
 from router.record import Record
 
 SERIES: Final = 1000
+CELLS: Final = 4000  # kept apart by tenant, too
 OTHER: Final = "other"
 KINDS: Final = ("input", "output", "cached", "reasoning")  # of tokens; cached and reasoning ones are of the first two
 LOOK: Final = 0.25  # seconds between two looks at the loop
@@ -47,21 +48,6 @@ def _overhead() -> Histogram:
     return Histogram([0] * (len(OVERHEAD) + 1))
 
 
-class Cell(msgspec.Struct):
-    """What is kept for one (dialect, task, model, upstream, status)."""
-
-    requests: int = 0
-    duration: Histogram = msgspec.field(default_factory=_seconds)
-    first: Histogram = msgspec.field(default_factory=_seconds)
-    overhead: Histogram = msgspec.field(default_factory=_overhead)
-
-    def add(self, other: "Cell") -> None:
-        self.requests += other.requests
-        self.duration.add(other.duration)
-        self.first.add(other.first)
-        self.overhead.add(other.overhead)
-
-
 class Account(msgspec.Struct):
     """What is kept for one (tenant, model, upstream, status). Money in nano-USD."""
 
@@ -77,6 +63,22 @@ class Account(msgspec.Struct):
     def add(self, other: "Account") -> None:
         for name in self.__struct_fields__:
             setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class Cell(msgspec.Struct):
+    """What is kept for one (tenant, dialect, task, model, upstream, status)."""
+
+    account: Account = msgspec.field(default_factory=Account)
+    requests: int = 0
+    duration: Histogram = msgspec.field(default_factory=_seconds)
+    first: Histogram = msgspec.field(default_factory=_seconds)
+    overhead: Histogram = msgspec.field(default_factory=_overhead)
+
+    def add(self, other: "Cell") -> None:
+        self.requests += other.requests
+        self.duration.add(other.duration)
+        self.first.add(other.first)
+        self.overhead.add(other.overhead)
 
 
 class Snapshot(msgspec.Struct):
@@ -102,25 +104,36 @@ class Metrics:
     """One worker's counters. `count` is all that a request pays."""
 
     def __init__(self) -> None:
-        self._cells: dict[tuple[str, str, str, str, int], Cell] = {}
+        self._cells: dict[tuple[str, str, str, str, str, int], Cell] = {}
         self._tries: dict[tuple[str, str, int | str], int] = {}  # upstream, verdict, status or why there was none
         self._broken: dict[Labels, int] = {}
         self._splices: dict[Labels, int] = {}
         self._cached: dict[str, int] = {}
-        self._accounts: dict[tuple[str, str, str, int], Account] = {}
         self.tenants: frozenset[str] = frozenset()  # that have a name here: those of the configuration
         self.inflight = 0
         self.failed_reloads = 0
         self.lag = 0.0
 
     def count(self, record: Record) -> None:
-        labels = (record.dialect, record.task, record.model, record.upstream, record.status)
+        tenant = record.tenant if record.tenant in self.tenants else OTHER
+        labels = (tenant, record.dialect, record.task, record.model, record.upstream, record.status)
         cell = self._cells.get(labels)
         if cell is None:
-            if len(self._cells) >= SERIES:
-                labels = (record.dialect, record.task, "other", record.upstream, record.status)
+            if len(self._cells) >= CELLS:
+                labels = (OTHER, record.dialect, record.task, OTHER, record.upstream, record.status)
             cell = self._cells.setdefault(labels, Cell())
         cell.requests += 1
+        account = cell.account
+        account.input_tokens += record.input_tokens
+        account.output_tokens += record.output_tokens
+        if record.cached_tokens or record.reasoning_tokens:
+            account.cached_tokens += record.cached_tokens
+            account.reasoning_tokens += record.reasoning_tokens
+        if record.cost is not None:
+            account.cost += record.cost
+            account.charge += record.charge or 0
+        elif record.billing == "routed" and record.outcome != "error":
+            account.unpriced += 1
         cell.duration.observe(record.seconds, SECONDS)
         if record.first:
             cell.first.observe(record.first, SECONDS)
@@ -136,26 +149,6 @@ class Metrics:
             self._splices[spliced] = self._splices.get(spliced, 0) + 1
         if record.cache:
             self._cached[record.cache] = self._cached.get(record.cache, 0) + 1
-        self._account(record)
-
-    def _account(self, record: Record) -> None:
-        tenant = record.tenant if record.tenant in self.tenants else OTHER
-        labels = (tenant, record.model, record.upstream, record.status)
-        account = self._accounts.get(labels)
-        if account is None:
-            if len(self._accounts) >= SERIES:
-                labels = (tenant, OTHER, OTHER, record.status)
-            account = self._accounts.setdefault(labels, Account())
-        account.requests += 1
-        account.input_tokens += record.input_tokens
-        account.output_tokens += record.output_tokens
-        account.cached_tokens += record.cached_tokens
-        account.reasoning_tokens += record.reasoning_tokens
-        if record.cost is not None:
-            account.cost += record.cost
-            account.charge += record.charge or 0
-        elif record.billing == "routed" and record.outcome != "error":
-            account.unpriced += 1
 
     async def follow_lag(self) -> None:
         """How late the loop comes to what is due: the worst of late, forgotten by a tenth each look."""
@@ -172,9 +165,19 @@ class Metrics:
         limited: Iterable[tuple[tuple[str, str], int]],
         told: Iterable[Told] = (),
     ) -> bytes:
+        cells: dict[Labels, Cell] = {}
+        accounts: dict[Labels, Account] = {}
+        for (tenant, dialect, task, model, upstream, code), cell in self._cells.items():
+            status = str(code)
+            labels = (dialect, task, model, upstream, status)
+            if labels not in cells and len(cells) >= SERIES:
+                labels = (dialect, task, OTHER, upstream, status)
+            cells.setdefault(labels, Cell()).add(cell)
+            account = msgspec.structs.replace(cell.account, requests=cell.requests)
+            accounts.setdefault((tenant, model, upstream, status), Account()).add(account)
         return msgspec.json.encode(
             Snapshot(
-                [((*labels[:4], str(labels[4])), cell) for labels, cell in self._cells.items()],
+                list(cells.items()),
                 [((upstream, verdict), count) for (upstream, verdict, _), count in self._tries.items()],
                 [((upstream, str(status)), count) for (upstream, _, status), count in self._tries.items()],
                 list(self._broken.items()),
@@ -186,7 +189,7 @@ class Metrics:
                 [((self.named(tenant), limit), count) for (tenant, limit), count in limited],
                 [((result,), count) for result, count in self._cached.items()],
                 self.lag,
-                [((*labels[:3], str(labels[3])), account) for labels, account in self._accounts.items()],
+                list(accounts.items()),
                 list(told),
             )
         )

@@ -130,8 +130,10 @@ class Pipeline:
                 story.idempotency = key.hex()[:_SHOWN]
                 meet = functools.partial(self._meet, call=call, story=story, plan=plan, known=found.plan)
                 await self._idempotency.serve(key, caller, call, story, meet)
-            else:
+            elif story.permit is not None or call.endpoint.raw or plan.route.special:
                 await self._meet(caller, call, story, plan, found.plan)
+            else:
+                await self._answer(caller, call, story, plan)
         except Refused as refused:
             await relay.refuse(caller, story, refused.fault, self._scrubber)
         except Unreadable as unreadable:
@@ -160,7 +162,7 @@ class Pipeline:
                 self._leaving.set()
             closed = story.close(monotonic())
             self._accounts.close(call, story)
-            if closed.key:
+            if self._walker.counts_keys:
                 self._walker.spend(closed)
             self._recorder.record(closed, plan)
             self._walker.speeds.learn(closed)
@@ -171,7 +173,7 @@ class Pipeline:
         """Reserve for it, and answer it: from what is kept, or from upstream. `known`: the plan before it was put in
         order for this call.
         """
-        if story.permit is not None or known.route.bounds or known.route.pinned:
+        if story.permit is not None or known.route.special:
             await self._accounts.reserve(call, known, story, self.table)
         if call.endpoint.raw or plan.route.cache:
             key = self._keeper.key(call, plan.route)

@@ -28,8 +28,8 @@ class Story:
     """
 
     __slots__ = (
-        "account", "candidate", "endpoint", "events", "first", "gone", "idempotency", "identity", "intended", "loans",
-        "permit", "proven", "read", "record", "started", "task", "waited", "written", "wrote",
+        "account", "billed", "candidate", "endpoint", "events", "first", "gone", "idempotency", "identity", "intended",
+        "loans", "permit", "proven", "read", "record", "started", "task", "waited", "written", "wrote",
     )  # fmt: skip
 
     def __init__(
@@ -48,6 +48,7 @@ class Story:
         self.written = 0  # of those read, the ones that the provider wrote to its cache
         self.events = 0  # of a stream, that have passed since an upstream last said how many tokens it wrote
         self.account = account  # where it is billed
+        self.billed = False  # as a whole answer
         self.identity: Identity | None = None
         self.loans: Loans | None = None  # of keys and of room at upstreams
         self.permit: Permit | None = None  # what it holds of its limits

@@ -182,6 +182,10 @@ class Route:
     cache: bool | None = None
     spill: SpillSettings | None = None
     bounds: tuple[Bound, ...] = ()  # of all callers together
+    special: bool = field(init=False, default=False)  # more is to be asked of it than who serves it
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "special", bool(self.bounds or self.pinned or self.cache))
 
 
 @dataclass(frozen=True, slots=True)

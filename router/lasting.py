@@ -129,7 +129,7 @@ class Lasting:
         self.ledger = ledger
 
     def _adopted(self) -> bool:
-        return self.ledger is None or self.ledger.adopted
+        return self.ledger is None or self.ledger.adopted or self.ledger.away
 
     async def close(self) -> None:
         """What can be told and written is; the rest is found at the next start."""

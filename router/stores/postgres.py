@@ -1,46 +1,94 @@
-"""PostgreSQL behind the face of router/stores/sql.py. Only a postgresql:// URL imports this, and psycopg with it."""
+"""PostgreSQL behind the face of router/stores/sql.py. Only a postgresql:// URL imports this, and psycopg with it.
+
+The server bounds what it does itself (`statement_timeout`); one that stands still says nothing at all, so no answer is
+waited for longer than `PATIENCE` either. A connection that was lost since it was last used is made anew, once.
+"""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import Any, Final, TypeVar
+
+import psycopg
 
 from router.stores.sql import MIGRATIONS, Away, Row, Unfit
 
-try:
-    import psycopg
-except ImportError:  # the extra is not installed
-    psycopg = None  # type: ignore[assignment]
-
 CONNECT: Final = 3  # seconds
+PATIENCE: Final = 35.0  # seconds for one answer: a little more than the server gives itself
 LOCK: Final = 7_220_114  # of the advisory locks: who brings the schema up to date
+_OPTIONS: Final = "-c statement_timeout=30000 -c lock_timeout=5000 -c client_min_messages=warning"
+
+T = TypeVar("T")
+
+
+class _Overdue(psycopg.OperationalError):
+    """There was no answer."""
+
+
+class _Connection(psycopg.Connection[Row]):
+    """psycopg looks up now and then while it waits for an answer, which is when it can be told to wait no longer."""
+
+    patience = PATIENCE
+    over = False
+
+    def wait(self, gen: Generator[Any, Any, T], *args: Any, **named: Any) -> T:
+        try:
+            return super().wait(self._bounded(gen), *args, **named)
+        except _Overdue:
+            self.pgconn.finish()  # what comes later would be taken for the next answer
+            raise
+
+    def _bounded(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+        until = time.monotonic() + self.patience
+        try:
+            wanted = next(gen)
+            while True:
+                got = yield wanted
+                if not got and (self.over or time.monotonic() > until):
+                    raise _Overdue("no answer")
+                wanted = gen.send(got)
+        except StopIteration as stop:
+            answer: T = stop.value
+            return answer
 
 
 class Postgres:
-    def __init__(self, url: str) -> None:
-        if psycopg is None:
-            raise Away("PostgreSQL: psycopg is not installed; pip install 'inference-router[postgres]'")
+    def __init__(self, url: str, patience: float = PATIENCE) -> None:
         self._url = url
-        self._connection: psycopg.Connection[Row] | None = None
+        self._patience = patience
+        self._connection: _Connection | None = None
+        self._within = False  # a transaction
+        self._over = False
 
     def open(self) -> None:
         with self._away():
             self._connected()
 
-    def _connected(self) -> "psycopg.Connection[Row]":
+    def _connected(self) -> _Connection:
         if self._connection is None or self._connection.broken or self._connection.closed:
             self._connection = None
-            options = "-c statement_timeout=30000 -c lock_timeout=5000 -c client_min_messages=warning"
-            opened = psycopg.connect(
-                self._url, autocommit=True, connect_timeout=CONNECT, options=options, keepalives_idle=10,
+            opened = _Connection.connect(
+                self._url, autocommit=True, connect_timeout=CONNECT, options=_OPTIONS, keepalives_idle=10,
                 keepalives_interval=5, keepalives_count=2, tcp_user_timeout=10_000,
             )  # fmt: skip
+            opened.patience, opened.over = self._patience, self._over
+            self._connection = opened  # so that it can be interrupted
             try:
                 _migrate(opened)
             except BaseException:
-                opened.close()
+                self.close()
                 raise
-            self._connection = opened
         return self._connection
+
+    def _first(self, ask: "Callable[[_Connection], T]") -> T:
+        """That a connection was lost is found out by using it. Within a transaction it cannot be replaced."""
+        connection = self._connected()
+        try:
+            return ask(connection)
+        except psycopg.OperationalError as error:
+            if self._within or isinstance(error, _Overdue) or not connection.closed:
+                raise
+        return ask(self._connected())
 
     @contextlib.contextmanager
     def _away(self) -> Iterator[None]:
@@ -50,11 +98,11 @@ class Postgres:
             raise Unfit(f"PostgreSQL: {type(error).__name__}") from None
         except (psycopg.Error, OSError) as error:
             # The text of a failure to connect may hold the address, with its password.
-            raise Away(f"PostgreSQL: {type(error).__name__}") from None
+            raise Away(f"PostgreSQL: {type(error).__name__.strip('_')}") from None
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> Iterator[Row]:
         with self._away():
-            yield from self._connected().execute(_numbered(sql), values)
+            yield from self._first(lambda connection: connection.execute(_numbered(sql), values))
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> int:
         with self._away():
@@ -82,8 +130,13 @@ class Postgres:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        with self._away(), self._connected().transaction():
-            yield
+        with self._away(), contextlib.ExitStack() as stack:
+            self._first(lambda connection: stack.enter_context(connection.transaction()))
+            self._within = True
+            try:
+                yield
+            finally:
+                self._within = False
 
     def close(self) -> None:
         if self._connection is not None:
@@ -91,18 +144,32 @@ class Postgres:
                 self._connection.close()
             self._connection = None
 
+    def interrupt(self) -> None:
+        self._over = True
+        connection = self._connection
+        if connection is not None:
+            connection.over = True
+
 
 def _numbered(sql: str) -> bytes:
     return sql.replace("%", "%%").replace("?", "%s").encode()
 
 
 def _migrate(connection: "psycopg.Connection[Row]") -> None:
+    if _done(connection) >= len(MIGRATIONS):  # nobody need wait for anybody, nor be able to write
+        return
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
         connection.execute("CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY)")
-        found = connection.execute("SELECT coalesce(max(number), 0) FROM migrations").fetchone()
-        done = found[0] if found else 0
-        for number, statements in enumerate(MIGRATIONS[done:], done + 1):
+        for number, statements in enumerate(MIGRATIONS[(done := _done(connection)) :], done + 1):
             for statement in statements:
                 connection.execute(statement.encode())
             connection.execute("INSERT INTO migrations VALUES (%s)", (number,))
+
+
+def _done(connection: "psycopg.Connection[Row]") -> int:
+    """How many of them are."""
+    if connection.execute("SELECT to_regclass('migrations')").fetchone() == (None,):
+        return 0
+    found = connection.execute("SELECT coalesce(max(number), 0) FROM migrations").fetchone()
+    return int(found[0]) if found else 0

@@ -90,13 +90,19 @@ class Database(Protocol):
 
     def transaction(self) -> contextlib.AbstractContextManager[None]: ...
     def close(self) -> None: ...
+    def interrupt(self) -> None:
+        """From another thread, at the end: whoever waits in it for an answer gets Away soon."""
+        ...
 
 
 def database(url: str) -> Database:
     """`sqlite:///relative.db`, `sqlite:////absolute.db`, or `postgresql://user:password@host/name`."""
     if url.startswith("sqlite:///"):
         return Sqlite(Path(urllib.parse.unquote(url.removeprefix("sqlite:///"))))
-    module = importlib.import_module("router.stores.postgres")
+    try:
+        module = importlib.import_module("router.stores.postgres")
+    except ImportError:
+        raise Away("PostgreSQL: psycopg is not installed; pip install 'inference-router[postgres]'") from None
     return cast(Database, module.Postgres(url))
 
 
@@ -180,6 +186,12 @@ class Sqlite:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()
             self._connection = None
+
+    def interrupt(self) -> None:
+        connection = self._connection
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.interrupt()
 
 
 _UNFIT: Final = (

@@ -22,6 +22,8 @@ from router.stores.keyrows import KeyRows
 from router.stores.sql import Away, Database
 
 EVERY: Final = 1.0  # seconds between two looks
+TURN: Final = 1.0  # seconds that a change waits for the one before it
+AT_ONCE: Final = 2  # changes; who comes with more is refused, so that they fill no pool of threads
 _PATIENCE: Final = 1.0  # seconds for the thread to end
 
 
@@ -68,6 +70,7 @@ class StoredKeys:
         self._lock = threading.Lock()
         self._looking = threading.Lock()
         self._changing = threading.Lock()
+        self._turns = threading.Semaphore(AT_ONCE)
         self._soon = threading.Event()
         self._closing = False
         self._away = ""
@@ -99,10 +102,13 @@ class StoredKeys:
     def close(self) -> None:
         self._closing = True
         self._soon.set()
+        for opened in (self._database, self._for_changes):
+            if opened is not None:
+                opened.interrupt()
         if self._thread is not None:
             self._thread.join(_PATIENCE)
         for lock, opened in ((self._looking, self._database), (self._changing, self._for_changes)):
-            if lock.acquire(blocking=False):  # else it hangs in a question, and ends with the process
+            if lock.acquire(timeout=_PATIENCE / 2):  # else it hangs in a question, and ends with the process
                 if opened is not None:
                     opened.close()
                 lock.release()
@@ -116,12 +122,24 @@ class StoredKeys:
 
     def change(self, work: Callable[[KeyRows], T]) -> T:
         """Work on the rows, which this process then knows at once. Blocks, and may raise Away: for a thread."""
-        with self._changing:
-            if self._for_changes is None:
-                self._for_changes = self._connect()
-            done = work(KeyRows(self._for_changes, self._clock))
+        if not self._turns.acquire(blocking=False):
+            raise Away("too many changes at once")
+        try:
+            done = self._changed(work)
+        finally:
+            self._turns.release()
         self._soon.set()
         return done
+
+    def _changed(self, work: Callable[[KeyRows], T]) -> T:
+        if not self._changing.acquire(timeout=TURN):
+            raise Away("the change before this one has no answer yet")
+        try:
+            if self._for_changes is None:
+                self._for_changes = self._connect()
+            return work(KeyRows(self._for_changes, self._clock))
+        finally:
+            self._changing.release()
 
     def soon(self) -> None:
         """Look now: somebody has changed something. From any thread."""

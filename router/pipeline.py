@@ -97,7 +97,7 @@ class Pipeline:
     async def serve(self, caller: Caller, endpoint: Endpoint, model: str, passage: Passage | None = None) -> None:
         fields = caller.fields
         self._counter += 1
-        entry = f"{self._prefix}-{self._counter:x}"
+        entry = f"{self._prefix}-{self._counter:08x}"  # in order, as an index likes it
         story = Story(_request_id(fields) or entry, endpoint, monotonic(), self._accounts, entry)
         story.task = asyncio.current_task(self._loop)
         caller.on_gone = story.leave

@@ -49,7 +49,11 @@ class Bucket:
             self.at, self.rest = rescaled(self.at, self.rest, now, old, (self.amount, self.span))
 
     def take(self, n: int, hold: str, now: int) -> bool:
-        at, rest = poured(self.at, self.rest, now, n, self.amount, self.span)
+        at, rest = self.at, self.rest  # `poured`, at its place: each request comes by here
+        if at < now:
+            at, rest = now, 0
+        moved, rest = divmod(n * self.span + rest, self.amount)
+        at += moved
         if at + (rest > 0) - now > self.most:
             return False
         self.at, self.rest = at, rest

@@ -16,9 +16,12 @@ from typing import Any
 
 import httpx2
 import pytest
+from click.testing import CliRunner
 
 import providers
 from router import config
+from router.cli import main
+from router.identity import Licence
 from tests.running import Running, serving
 
 ROOT = Path(__file__).parents[1]
@@ -26,8 +29,8 @@ README = (ROOT / "README.md").read_text()
 ADDRESS = "http://127.0.0.1:8080"
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 def block(language: str, word: str) -> str:
@@ -92,12 +95,80 @@ def test_the_javascript_runs(running: Running, client_modules: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("text", blocks("yaml"))
+def test_what_the_manual_names_is_there(running: Running) -> None:
+    """Its links lead somewhere; its figures are shown; its commands have the options that it gives them."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    figures = httpx2.get(running.base + "/metrics").text
+    for page in pages:
+        text = page.read_text()
+        for link in re.findall(r"\]\(([^)#:]+)\)", text):
+            assert (page.parent / link).exists(), (page.name, link)
+        for name in re.findall(r"`(router_\w+)`", text):
+            assert f"# TYPE {name} " in figures, (page.name, name)
+    for line in re.findall(
+        r"^inference-router (?:keys|usage) .*$", (ROOT / "docs/tenants.md").read_text(), re.MULTILINE
+    ):
+        words = line.partition("#")[0].split()[1:]
+        group = [word for word in words[:2] if word.isalpha()]
+        shown = CliRunner().invoke(main, [*group, "--help"]).output
+        for option in (word for word in words if word.startswith("--")):
+            assert option in shown, line
+
+
+@pytest.mark.parametrize("text", [*blocks("yaml"), *blocks("yaml", (ROOT / "docs/replicas.md").read_text())])
 def test_the_configurations_are_valid(text: str, tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(text)
-    loaded = config.load(file, {"ALICE_KEY": "hf_an-example-of-a-key"})
-    assert loaded.config.upstreams
+    env = {"ALICE_KEY": "hf_an-example-of-a-key", "BOB_KEY": "hf_an-example-of-bobs-key", "POSTGRES_PASSWORD": "a"}
+    loaded = config.load(file, env)
+    assert loaded.config.upstreams or "stores:" in text
+
+
+PRO_ONLY = (  # the curated models of the Hub's PRO plan
+    "meta-llama/Meta-Llama-3-8B-Instruct", "meta-llama/Meta-Llama-3-70B-Instruct",
+    "mistralai/Mixtral-8x7B-Instruct-v0.1", "NousResearch/Nous-Hermes-2-Mixtral-8x7B-DPO",
+    "HuggingFaceH4/zephyr-7b-beta", "meta-llama/Llama-2-7b-chat-hf", "meta-llama/Llama-2-13b-chat-hf",
+    "mistralai/Mistral-7B-Instruct-v0.2", "codellama/CodeLlama-7b-hf", "codellama/CodeLlama-13b-hf",
+    "codellama/CodeLlama-34b-Instruct-hf", "stabilityai/stable-diffusion-xl-base-1.0", "suno/bark",
+)  # fmt: skip
+
+
+def test_what_is_shown_of_tenants_prints_what_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("ALICE_KEY", "hf_CanaryOfAlice00000000000000000")
+    monkeypatch.setenv("BOB_KEY", "hf_CanaryOfBob0000000000000000000")
+    with serving(block("yaml", "markup: 20%"), tmp_path) as running:
+        said = block("sh", "keys create --save").replace(ADDRESS, running.base)
+        said = said.replace("inference-router ", f"{sys.executable} -m router ").replace("sleep 2 ", "sleep 1.2 ")
+        done = subprocess.run(
+            ["bash", "-e"], input=said, capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert _calm(done.stdout) == _calm(block("text", "HTTP/1.1 429"))
+
+        bearer = {"authorization": f"Bearer {os.environ['BOB_KEY']}"}
+        body = {"model": "acme/chat", "max_tokens": 20_000_000, "messages": [{"role": "user", "content": "hello"}]}
+        refused = httpx2.post(running.base + "/v1/chat/completions", json=body, headers=bearer)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (402, "budget_exceeded")
+        own = httpx2.get(running.base + "/v1/usage?by=model,day&since=7d", headers=bearer).json()
+        assert own["data"] == [] and [each["limit"] for each in own["limits"]] == ["requests", "concurrency", "budget"]
+
+
+def _calm(text: str) -> str:
+    """Without carriage returns, and whether a second had passed."""
+    return re.sub(r"\b29\b", "30", text.replace("\r", ""))
+
+
+def test_the_free_plan_has_all_but_what_is_for_pro(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(block("yaml", "markup: 20%"))
+    plans = config.load(file, {}).config.plans
+    licence = Licence(plans)
+    free, pro = (licence.of_tenant("someone", name) for name in ("free", "pro"))
+    assert [each for each in PRO_ONLY if free.allows(each)] == []
+    assert all(pro.allows(each) for each in PRO_ONLY)
+    assert free.allows("google/gemma-7b-it") and str(plans["free"].requests) == "300/3600s"
 
 
 # How llm-ls 0.5 asks each of its backends (shared by its four; it reads the settings of the editor).
@@ -127,7 +198,7 @@ def test_the_editors_settings_complete_code(backend: str, running: Running) -> N
 
 
 GOT = re.compile(
-    r"(/(api|status|framework)/.*|.*)(models(/sandbox/echo)?$|whoami-v2$|/tasks$|status/sandbox/echo$|framework/.*$|/admin/requests|/(info|health|metrics|liveness|readiness)$)"
+    r"(/(api|status|framework)/.*|.*)(models(/sandbox/echo)?$|whoami-v2$|/tasks$|status/sandbox/echo$|framework/.*$|/admin/(requests|usage|keys)|/v1/usage|/(info|health|metrics|liveness|readiness)$)"
 ).match
 
 
@@ -141,7 +212,7 @@ def test_every_path_that_is_named_answers(running: Running) -> None:
         if "…" in full:
             continue
         full = full.replace("{task}", "text-classification").replace("{name}", "transformers")
-        full = full.replace("{id}", "an-id" if full.startswith("/admin") else "sandbox/echo")
+        full = full.replace("{id}", "an-id" if full.startswith(("/admin", "/v1/usage")) else "sandbox/echo")
         method = "GET" if GOT(full) else "POST"
         method = "POST" if path in ("/models/{id}", "/hf-inference/models/{id}") else method
         answer = httpx2.request(method, running.base + full, content=b"{}" if method == "POST" else None)

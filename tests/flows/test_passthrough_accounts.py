@@ -190,7 +190,9 @@ def test_what_the_hub_s_own_client_asks_of_a_provider_has_its_tokens_cost_and_ch
         if model == "vendor/picture":
             made = [{"b64_json": base64.b64encode(png("x", 8, 8)).decode()}] * 2
             return [told({"data": made})]
-        return chunked([events(5, USAGE)]) if is_stream(upstream) else [told(completion(usage=USAGE))]
+        if is_stream(upstream):  # in one piece: the client leaves at [DONE], whether that was all or not
+            return [b"".join(chunked([events(5, USAGE)]))]
+        return [told(completion(usage=USAGE))]
 
     upstream.answer = answer
     monkeypatch.setattr(constants, "INFERENCE_PROXY_TEMPLATE", running.base + "/{provider}")

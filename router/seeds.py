@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from router.bounds import Bound, Store
-from router.stores.books import Books
+from router.stores.books import Books, Scope
 from router.stores.buckets import stretch
 from router.stores.sql import Away, Database
 
@@ -67,25 +67,28 @@ class Seeds:
 
     async def _ask(self, bound: Bound) -> None:
         while True:
-            since = float(stretch(bound.period, time.time())[0]) if bound.period else 0.0
+            for _ in range(40):  # not in turn, or many tenants would wait for each other
+                if self._ready():
+                    break
+                await asyncio.sleep(0.05)
             async with self._turn:
-                for _ in range(40):
-                    if self._ready():
-                        break
-                    await asyncio.sleep(0.05)
+                since = _begun(bound)
                 try:
                     used = await asyncio.get_running_loop().run_in_executor(self._thread, self._spent, bound, since)
                 except Away:
                     self._away = True
                 else:
                     self._away = False
-                    return self._store.seed(bound, used)
+                    if since == _begun(bound):  # else it is of a period that has ended meanwhile
+                        self._store.seed(bound, used)
+                    return
             await asyncio.sleep(self._again)
 
     def _spent(self, bound: Bound, since: float) -> int:
         if self._database is None:
             self._database = self._connect()
-        return Books(self._database).spent(bound.scope, bound.of, since)
+        scope: Scope = "provider_key" if bound.scope == "upstream" and "/" in bound.of else bound.scope
+        return Books(self._database).spent(scope, bound.of, since)
 
     async def close(self) -> None:
         for task in [*self._asking.values()]:
@@ -95,6 +98,11 @@ class Seeds:
             self._database.interrupt()
             self._thread.submit(self._database.close)
         self._thread.shutdown(wait=False)
+
+
+def _begun(bound: Bound) -> float:
+    """The first moment of the present period."""
+    return float(stretch(bound.period, time.time())[0]) if bound.period else 0.0
 
 
 def _is_whole(bound: Bound) -> bool:

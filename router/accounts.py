@@ -102,11 +102,6 @@ class Accounts:
         if self.ledger is not None:
             await self.ledger.sync()
 
-    def intend_passage(self, upstream: str, story: Story) -> None:
-        """The same of a request that is passed through."""
-        if self.ledger is not None:
-            self._write(story, upstream, None)
-
     def _write(self, story: Story, upstream: str, most: int | None) -> None:
         assert self.ledger is not None
         record = story.record

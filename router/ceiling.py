@@ -126,6 +126,7 @@ class Cap:
         for bound in self._counted:
             if amount := uses.of(bound):
                 self._store.add(bound, amount)
+                self._looked = -LOOK  # and look before the next
 
     def spent(self) -> tuple[int | None, int | None]:
         """Of its budget: how much is used, and how much there is."""

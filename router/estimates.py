@@ -24,6 +24,7 @@ from router.usage import both, of_head
 DEFAULT: Final = 4096  # tokens that an answer may have where nothing says how many
 PICTURE: Final = 1024  # tokens that a picture in a prompt comes to
 SAMPLE: Final = 64  # events of a stream that are looked into, where it must be
+WORD: Final = 24  # bytes of text that one token may be
 LAST: Final = 4  # events that an answer may end in without any text: its end, its usage
 
 WRITES: Final = frozenset({spec.CONVERSATIONAL, spec.TEXT_GENERATION, spec.RESPONSES})
@@ -143,20 +144,20 @@ def streamed(story: Story, call: Call, payloads: Sequence[bytes], whole: bool) -
 
 
 def tokens_of(payloads: Sequence[bytes], events: int) -> int:
-    """The last so many events as tokens: one each that has text, or more by its length. Where not all of them are
-    here, or they are very many, the last ones speak for all.
+    """The last so many events as tokens. Where not all of them are here, or they are very many, the last ones speak for
+    all.
     """
     sample = min(SAMPLE, len(payloads), events)
     if not sample:
         return events
-    sizes = [_said_by(payload) for payload in islice(reversed(payloads), sample)]
-    found = max(sum(1 for each in sizes if each), (sum(sizes) + 3) // 4)
+    found = sum(tokens_in(payload) for payload in islice(reversed(payloads), sample))
     return found if sample == events else round(found * events / sample)
 
 
 def tokens_in(payload: bytes) -> int:
-    """Of one event: one at least where it has text."""
-    return (_said_by(payload) + 3) // 4
+    """Of one event: most servers send each token by itself, and a long word is one; what is longer goes by its size."""
+    size = _said_by(payload)
+    return (size + 3) // 4 if size > WORD else 1 if size else 0
 
 
 def _said_by(payload: bytes) -> int:

@@ -204,7 +204,8 @@ class Hub:
 
 
 def refusal(dialect: Dialect, fault: Fault) -> Response:
-    return Response(dialect.fault(fault), fault.status, media_type="application/json")
+    after = {} if fault.retry_after is None else {"retry-after": str(max(1, round(fault.retry_after)))}
+    return Response(dialect.fault(fault), fault.status, after, "application/json")
 
 
 def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

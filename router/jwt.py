@@ -105,7 +105,7 @@ class Verifier:
             named = [plan for value, plan in settings.plans.items() if value in named]
         if named or settings.default_plan is not None:
             return named[0] if named else settings.default_plan
-        return None if settings.plans else ""
+        return None
 
 
 class _Keys:

@@ -17,7 +17,7 @@ from typing import Final, Literal, Protocol
 import msgspec
 
 from router import headroom
-from router.bounds import LimitSettings, Store
+from router.bounds import Bound, LimitSettings, Store
 from router.ceiling import Cap, Uses
 from router.headroom import LOW, Fields
 from router.health import Resting
@@ -119,6 +119,10 @@ class KeyPool:
         self._plain = self._even and (self._count == 1 or not any(each.low for each in self._keys))
         self.empty = not self._lent
         self.counted = any(each.cap is not None for each in self._keys)  # what is used of some of them
+
+    def bounds(self) -> list[Bound]:
+        """What the configuration lets each of them."""
+        return [bound for key in self._keys if key.cap is not None for bound in key.cap.bounds]
 
     # Lending
 

@@ -68,7 +68,6 @@ class Ledger:
         self._away = False
         self._adopt_at = 0.0
         self.adopted = False  # what others had left when this one began is in the books
-        self.adopted = False  # what others left when this one began is in the books
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 

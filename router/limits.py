@@ -72,12 +72,12 @@ class Limits:
         if reached is not None and self.leases.reclaim():
             reached = await self._take(_asked(bounds, estimate, output), permit.hold)
         if reached is not None and stream and not estimate.named:  # its fuse ends it where it has to
-            output = self._fitting(bounds, estimate)
-            if output >= NEAR:
-                reached = await self._take(_asked(bounds, estimate, output), permit.hold)
+            output = max(NEAR, self._fitting(bounds, estimate))
+            reached = await self._take(_asked(bounds, estimate, output), permit.hold)
         if reached is not None:
             self._give_back(permit)
-            raise self._refusal(permit.identity, reached)
+            asked = {bound.name: amount for bound, amount in _asked(bounds, estimate, output)}
+            raise self._refusal(permit.identity, reached, asked[reached.bound.name])
         permit.held += tuple(_asked(bounds, estimate, output))
         if stream and metered(bounds):
             permit.most, permit.fused = output, True
@@ -168,12 +168,12 @@ class Limits:
             known = self._templates[bound.name] = bound.amount, _SHOWN % (kind, bound.amount, kind, kind)
         return known[1] % (max(0, bound.amount - level.used), _seconds(level.resets))
 
-    def _refusal(self, identity: Identity, reached: Reached) -> Refused:
+    def _refusal(self, identity: Identity, reached: Reached, asked: int = 1) -> Refused:
         bound = reached.bound
         tag = (identity.tenant, name_of(bound))
         if tag in self.refused or len(self.refused) < TAGS:
             self.refused[tag] = self.refused.get(tag, 0) + 1
-        return refusal(reached)
+        return refusal(reached, asked)
 
 
 def metered(bounds: Iterable[Bound]) -> bool:
@@ -278,26 +278,28 @@ def _seconds(seconds: float | None) -> bytes:
     return (b"%dh" % hours if hours else b"") + b"%dm%ds" % divmod(rest, 60)
 
 
-def refusal(reached: Reached) -> Refused:
-    """429 for what comes back with time; 402 for money; 400 for what can never be had."""
+def refusal(reached: Reached, asked: int = 0) -> Refused:
+    """429 for what comes back with time; 402 for money; 400 for what can never be had. `asked`: what there was no room
+    for.
+    """
     bound, resets = reached.bound, reached.resets
     whose = f"the {bound.scope} '{bound.of}'"
     if bound.kind == "budget":
         until = f"; it begins anew in {_span(resets)}" if resets is not None else ""
         message = (
-            f"The budget{limit_of(bound)[len('the budget') :]} leaves no room"
-            f" for what this request may cost: {_usd(reached.used)} are used or reserved{until}."
+            f"The budget{limit_of(bound)[len('the budget') :]} leaves no room for this request, which may cost up to"
+            f" {_usd(asked)}: {_usd(reached.used)} are used or reserved{until}. Fewer tokens (max_tokens) cost less."
         )
-        return Refused(Fault(402, "budget_exceeded", message, retry_after=resets))
+        return Refused(Fault(402, "budget_exceeded", message, "max_tokens", retry_after=resets))
     if bound.kind == "concurrency":
-        message = f"{reached.used} requests of {whose} are running, which is as many as may at once ({bound.amount})."
+        message = f"{_many(reached.used, 'request')} of {whose} running, which is as many as may be at once."
         return Refused(Fault(429, "concurrency_limit", message, retry_after=1.0))
     limit = limit_of(bound)
     if resets is None:
-        message = f"This request may come to more than {limit} ever allows; ask for fewer tokens."
+        message = f"This request may come to {asked} tokens, more than {limit} ever allows; ask for fewer (max_tokens)."
         return Refused(Fault(400, "request_too_large_for_limit", message, "max_tokens"))
     message = (
-        f"{limit[:1].upper()}{limit[1:]} is reached: {reached.used} are used or reserved; try again in {_span(resets)}."
+        f"{limit[:1].upper()}{limit[1:]} leaves no room: {reached.used} used or reserved; try again in {_span(resets)}."
     )
     return Refused(Fault(429, "rate_limit_exceeded", message, retry_after=resets))
 
@@ -306,7 +308,12 @@ def limit_of(bound: Bound) -> str:
     whose = f"the {bound.scope} '{bound.of}'"
     if bound.kind == "budget":
         return f"the budget of {whose}, {_usd(bound.amount)}{f' a {bound.period}' if bound.period else ''},"
-    return f"the limit of {whose}, {bound.amount} {bound.kind.replace('_', ' ')} {_per(bound.seconds)},"
+    what = _many(bound.amount, bound.kind.replace("_", " ").removesuffix("s"))
+    return f"the limit of {whose}, {what} {_per(bound.seconds)},"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _per(seconds: float) -> str:

@@ -10,7 +10,7 @@ import contextlib
 import re
 from collections import deque
 from collections.abc import Iterable
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
@@ -56,14 +56,6 @@ _PIPELINE: Final = re.compile(r"/pipeline/([a-z0-9-]{1,64})(?:/|$)").search
 _BEFORE: Final = ("", "/v1", "/v1/models", "/api/v3", "/v3/hf", "/v3/async", "/models")  # an id that is in the path
 _READ: Final = frozenset({"messages", "prompt", "inputs", "input", "query", "documents", "texts", "text"})
 _NOWHERE: Final = Adapter()
-
-
-class Account(Protocol):
-    """The part of router/accounts.py that comes before a request is sent."""
-
-    async def reserve_passage(self, call: Call, plan: Plan, story: Story, bounds: tuple[Bound, ...]) -> None: ...
-    def intend(self, call: Call, plan: Plan, story: Story) -> bool: ...
-    async def sync(self) -> None: ...
 
 
 def billable(method: bytes, path: str, body: bytes) -> bool:

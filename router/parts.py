@@ -103,7 +103,7 @@ class Parts:
             off=lambda model: [
                 name for name, each in loaded.off.items() if model in loaded.tables.get(each.provider, {})
             ],
-            passthrough=Passthrough(self.upstreams, scrubber, settings.server.max_body),
+            passthrough=Passthrough(self.upstreams, scrubber, settings.server.max_body, settings.retry),
         )
         self.cors = Cors(settings.server.cors) if settings.server.cors else None
         self._live = Live(self.upstreams, lambda: self.pipeline.table, self._swap)
@@ -129,7 +129,18 @@ class Parts:
     async def open(self) -> None:
         self.pipeline.open()
         self._load.open()
+        await self._sow()
         await self._live.open()
+
+    async def _sow(self) -> None:
+        """What upstreams and keys had spent before this process counted. A tenant's is asked for when it comes."""
+        seeds = self.lasting.seeds
+        places = self.upstreams.values()
+        bounds = [
+            bound for each in places for bound in (*(each.ceiling.bounds if each.ceiling else ()), *each.keys.bounds())
+        ]
+        if seeds is not None and (missing := seeds.missing(bounds)):
+            await seeds.sow(missing)
 
     async def retire(self) -> None:
         """Let what runs end, then close."""

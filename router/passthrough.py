@@ -12,7 +12,7 @@ import random
 import re
 import urllib.parse
 from time import monotonic
-from typing import Final, cast
+from typing import Final
 
 import msgspec
 
@@ -22,7 +22,7 @@ from router.caller import Caller
 from router.errors import Refused, bad_request, not_found, too_large, unauthorized
 from router.keypool import Lent, key_for
 from router.keys import Identity
-from router.metering import Account, Events, Kept, Meter
+from router.metering import Events, Kept, Meter
 from router.naming import Known, Register
 from router.outgoing import Upstream
 from router.retry import RetrySettings, Standing
@@ -101,7 +101,8 @@ class Passthrough:
         place = table.places[upstream.name]
         plan = metering.planned(call, [(place, each) for each in models])
         candidate = plan.attempts[0]
-        account = cast(Account, story.account)
+        account = story.account
+        assert account is not None
         billable = metering.billable(passage.method, passage.rest, body)
         if billable:
             await account.reserve_passage(call, plan, story, metering.bounds_of(identity, models))

@@ -5,19 +5,23 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from router.call import Endpoint
+from router.bounds import Bound
+from router.call import Call, Endpoint
 from router.ceiling import Uses
 from router.identity import Identity
 from router.loans import Loans
 from router.permit import Permit
 from router.record import Record
-from router.routing import Candidate
+from router.routing import Candidate, Plan
 from router.usage import Usage
 
 
 class Account(Protocol):
-    """The part of router/accounts.py that an answer's head needs."""
+    """The part of router/accounts.py that steps behind the first need."""
 
+    async def reserve_passage(self, call: Call, plan: Plan, story: "Story", bounds: tuple[Bound, ...]) -> None: ...
+    def intend(self, call: Call, plan: Plan, story: "Story") -> bool: ...
+    async def sync(self) -> None: ...
     def bill(self, story: "Story") -> None: ...
 
 

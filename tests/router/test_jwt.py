@@ -264,7 +264,8 @@ def test_what_is_no_key_for_signatures_is_passed_over() -> None:
     ("claim", "settings", "plan"),
     [
         ("pro", {}, "pro"),
-        (None, {}, ""),
+        (None, {}, None),
+        (None, {"default_plan": ""}, ""),
         (None, {"default_plan": "free"}, "free"),
         ("pro", {"default_plan": "free"}, "pro"),
         ("gold", {"plans": {"gold": "pro"}}, "pro"),

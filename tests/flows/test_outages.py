@@ -81,20 +81,23 @@ def stores(postgres: PostgresServer, postgres_url: str) -> Iterator[Stores]:  # 
     redis.close()
 
 
-def config(stores: Stores, state: Path, workers: int = 1) -> str:
+def config(stores: Stores, state: Path, workers: int = 1, shared: str = "") -> str:
     return _CONFIG.format(
-        workers=workers, admin=ADMIN, shared=stores.redis.url, ledger=stores.url, state=state, **KEYS
+        workers=workers, admin=ADMIN, shared=shared or stores.redis.url, ledger=stores.url, state=state, **KEYS
     )  # fmt: skip
 
 
 @contextlib.contextmanager
-def replicas(stores: Stores, place: Path, count: int = 2, workers: int = 1) -> Iterator[list[Running]]:
+def replicas(
+    stores: Stores, place: Path, count: int = 2, workers: int = 1, shared: str = ""
+) -> Iterator[list[Running]]:
+    """`shared`: what they count in, where that is not Redis."""
     with contextlib.ExitStack() as stack:
         found = []
         for number in range(count):
             here = place / f"replica{number}"
             here.mkdir(exist_ok=True)
-            found.append(stack.enter_context(serving(config(stores, here / "state", workers), here)))
+            found.append(stack.enter_context(serving(config(stores, here / "state", workers, shared), here)))
         yield found
 
 
@@ -222,11 +225,11 @@ async def exact_after(load: Load, running: list[Running]) -> None:
         for whose in ("tight", "purse"):
             during = len(load.answered[whose])
             assert during <= 2 * SOLD, f"{whose}: {during}"
-            refused = 0
-            for number in range(2 * SOLD):
+            number = refused = 0
+            while refused < 2 * len(running):  # each says no, and goes on saying it
+                number += 1
                 status = await load.ask(client, running[number % len(running)].base, whose, f"after-{number}-{whose}")
                 refused += status != 200
-            assert refused
             assert len(load.answered[whose]) == max(during, SOLD), f"{whose}: {during} during"
 
 
@@ -341,7 +344,7 @@ def both(one: str, other: str) -> tuple[Change, Change]:
 
 def test_nobody_notices_that_both_stores_are_killed(stores: Stores, tmp_path: Path) -> None:
     with replicas(stores, tmp_path) as running:
-        load = asyncio.run(through(stores, running, *both("killed", "killed"), 3.0))
+        load = asyncio.run(through(stores, running, *both("killed", "killed"), 2.7, before=0.7))
         checked(load, running, stores)
     print(f"both killed: {load.words()}")
 
@@ -349,6 +352,7 @@ def test_nobody_notices_that_both_stores_are_killed(stores: Stores, tmp_path: Pa
 UNKNOWN: Final = "hf_CanaryOfNobody0000000000000000000"
 
 
+@pytest.mark.slow
 def test_it_starts_and_serves_while_both_stores_are_away(stores: Stores, tmp_path: Path) -> None:
     with replicas(stores, tmp_path, count=1) as (running,):
         key = create(running, "laptop")

@@ -88,7 +88,9 @@ class Identity:
     def billed(self, asked: bytes) -> str:
         """Who is billed where `X-HF-Bill-To` names somebody. Raises Refused where that is not this one's to say."""
         org = asked.decode("latin-1")
-        if org not in self.orgs and not (self.tenant == ANONYMOUS and self.user_key is None and _ORG(org)):
+        if org not in self.orgs and not (
+            self.tenant == ANONYMOUS and not self.key and self.user_key is None and _ORG(org)
+        ):
             message = f"'{self.tenant}' may not have '{org[:96]}' billed."
             raise Refused(Fault(403, "bill_to_forbidden", message, "X-HF-Bill-To"))
         return org

@@ -21,6 +21,7 @@ from router.settings import Duration, Settings
 SHORTEST_KEY: Final = 20
 SHORTEST_SECRET: Final = 32  # of a secret that signs: as long as what SHA-256 gives
 HUB: Final = "https://huggingface.co"
+OURS: Final = ("anonymous", "other")  # of callers without a key, and of models that figures do not name
 STYLES: Final = {"hf": ("hf_", 34), "sk": ("sk-", 48)}  # as the Hub's and OpenAI's keys look
 _LETTERS: Final = string.ascii_letters + string.digits
 
@@ -59,6 +60,12 @@ def _moment(value: Any) -> float:
     raise ValueError("expected a date and time such as 2027-01-31 or 2027-01-31T18:00:00Z")
 
 
+def _free(name: str) -> str:
+    if name in OURS:
+        raise ValueError("is a name that the router uses itself")
+    return name
+
+
 def _address(value: str) -> str:
     if value and not _ADDRESS(value):
         raise ValueError("expected an address such as https://login.example")
@@ -69,7 +76,7 @@ OwnKey = Annotated[Secret, AfterValidator(_long_enough)]
 Markup = Annotated[float, BeforeValidator(_markup), _SPELLED]
 Moment = Annotated[float, BeforeValidator(_moment), _SPELLED]
 Address = Annotated[str, AfterValidator(_address)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.@-]{0,63}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.@-]{0,63}$"), AfterValidator(_free)]
 
 
 class HubSettings(Settings):
@@ -145,7 +152,9 @@ class VirtualKey(Settings):
     name: Name
     key: OwnKey = Secret("")
     key_sha256: Annotated[str, Field(pattern=r"^([0-9a-fA-F]{64})?$")] = ""
-    tenant: Annotated[str, Field(pattern=r"^([A-Za-z0-9][\w.@-]{0,63})?$")] = ""  # empty: as the key is named
+    tenant: Annotated[str, Field(pattern=r"^([A-Za-z0-9][\w.@-]{0,63})?$"), AfterValidator(_free)] = (
+        ""  # empty: as the key is named
+    )
     plan: str = ""  # empty: everything
     limits: LimitSettings = LimitSettings()
     models: list[str] = Field(default=["*"])

@@ -19,7 +19,6 @@ from router import jwt
 from router.config.environment import Address
 from router.config.faults import meant, spelled
 from router.config.model import NOT_ENFORCED, Config
-from router.identity import ANONYMOUS
 from router.settings import Settings
 from router.upstream.settings import UpstreamSettings
 
@@ -186,9 +185,6 @@ def check_keys(config: Config, names: Mapping[Address, tuple[str, ...]], found: 
     tenants: set[str] = set()
     for index, key in enumerate(config.virtual_keys):
         here = ("virtual_keys", index)
-        for what, name in (("name", key.name), ("tenant", key.tenant)):
-            if name in (ANONYMOUS, "other"):
-                found.fault("is a name that the router uses itself", *here, what)
         if key.name in tenants:
             found.fault(f'"{key.name}" stands twice', *here, "name")
         tenants.add(key.name)

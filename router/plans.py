@@ -77,6 +77,7 @@ Markup = Annotated[float, BeforeValidator(_markup), _SPELLED]
 Moment = Annotated[float, BeforeValidator(_moment), _SPELLED]
 Address = Annotated[str, AfterValidator(_address)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.@-]{0,63}$"), AfterValidator(_free)]
+Owner = Annotated[str, Field(pattern=r"^([A-Za-z0-9][\w.@-]{0,63})?$"), AfterValidator(_free)]
 
 
 class HubSettings(Settings):
@@ -152,9 +153,7 @@ class VirtualKey(Settings):
     name: Name
     key: OwnKey = Secret("")
     key_sha256: Annotated[str, Field(pattern=r"^([0-9a-fA-F]{64})?$")] = ""
-    tenant: Annotated[str, Field(pattern=r"^([A-Za-z0-9][\w.@-]{0,63})?$"), AfterValidator(_free)] = (
-        ""  # empty: as the key is named
-    )
+    tenant: Owner = ""  # empty: as the key is named
     plan: str = ""  # empty: everything
     limits: LimitSettings = LimitSettings()
     models: list[str] = Field(default=["*"])

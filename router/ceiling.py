@@ -9,7 +9,7 @@ what is looked at, and what runs is counted by this process alone.
 
 import itertools
 import os
-from typing import Final
+from typing import Any, Final
 
 from router.bounds import Bound, LimitSettings, Reached, Store, bounds_of
 
@@ -56,6 +56,13 @@ class Ceiling:
     def settle(self, hold: str, taken: Uses = NOTHING, used: Uses = NOTHING) -> None:
         """It has ended. An attempt that failed used nothing but itself."""
         self._store.settle([(bound, _asked(bound, taken), used.of(bound)) for bound in self.bounds], hold)
+
+    def levels(self) -> list[dict[str, Any]]:
+        """How full each is, for operators."""
+        found = [(bound, self._store.level(bound)) for bound in self.bounds]
+        return [
+            {"limit": each.kind, "amount": each.amount, "used": now.used, "resets": now.resets} for each, now in found
+        ]
 
 
 def _asked(bound: Bound, uses: Uses) -> int:

@@ -120,6 +120,7 @@ def _add(found: dict[Labels, float], labels: Labels, amount: float) -> None:
 
 # What parts keep themselves: (name, text, labels, whether it only ever grows, how workers' figures make one).
 PARTS: Final[tuple[tuple[str, str, Labels, bool, Callable[[float, float], float]], ...]] = (
+    ("router_config_info", "The files of the configuration in use, as a digest.", ("digest",), False, max),
     ("router_limit_used_ratio", "How much of a limit is used or reserved.", ("tenant", "limit"), False, max),
     ("router_ledger_lag_seconds", "The age of the oldest entry that is not in the ledger.", (), False, max),
     ("router_ledger_waiting_entries", "Entries that are not in the ledger yet.", (), False, operator.add),

@@ -4,9 +4,12 @@ In goes what the pipeline would do with a caller (`answer`); it is given one tha
 and is none the wiser. What is kept is what the caller got, whole, once it has ended well.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import Final
+from typing import Final, Protocol
+
+import msgspec
 
 from router import relay
 from router.cache import Cache, CacheSettings, Flight, Flights, Kept, key_of, may_keep, wanted
@@ -23,10 +26,29 @@ _ONCE: Final = (
 )  # fmt: skip
 
 
-class Keeper:
-    """The kept answers of one configuration."""
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(Kept).decode
 
-    def __init__(self, settings: CacheSettings, generation: int = 0, clock: Callable[[], float] = monotonic) -> None:
+
+class Shelf(Protocol):
+    """Where several replicas keep their answers (router/stores/redis)."""
+
+    async def get(self, key: bytes) -> bytes | None: ...
+    def put(self, key: bytes, value: bytes, ttl: float) -> None: ...
+
+
+class Keeper:
+    """The kept answers of one configuration; `generation` tells it from others, wherever they are kept."""
+
+    def __init__(
+        self,
+        settings: CacheSettings,
+        generation: int = 0,
+        clock: Callable[[], float] = monotonic,
+        shared: Shelf | None = None,
+    ) -> None:
+        self._shared = shared
+        self._ttl = settings.ttl
         self._cache = Cache(settings.max_bytes, settings.ttl, clock)
         self._flights = Flights()
         self._tasks = frozenset(settings.tasks)
@@ -51,11 +73,15 @@ class Keeper:
             return await _replay(seat, caller, story, "joined")
         began, waited = monotonic(), monotonic() - began
         story.waited += waited
+        if self._shared is not None and (kept := await self._found(self._shared, key, seat)) is not None:
+            return await _replay(kept, caller, story, "hit")
         story.record.cache = "miss"
         keeping = Keeping(caller, self._cache, seat)
         try:
             await answer(keeping)
             kept = _kept(keeping, call, story, monotonic() - began)
+            if kept is not None and self._shared is not None:
+                self._shared.put(key, _encode(kept), self._ttl)
             if kept is not None and self._cache.put(key, kept) and seat is not None:
                 seat.land(kept)
             elif seat is not None:
@@ -64,6 +90,24 @@ class Keeper:
             keeping.close()
             if seat is not None:
                 seat.leave()
+
+    async def _found(self, shared: Shelf, key: bytes, seat: Flight | None) -> Kept | None:
+        """What another replica has kept."""
+        try:
+            value = await shared.get(key)
+        except asyncio.CancelledError:
+            if seat is not None:
+                seat.leave()
+            raise
+        try:
+            kept = _decode(value) if value is not None else None
+        except msgspec.MsgspecError:  # of another version
+            return None
+        if kept is not None:
+            self._cache.put(key, kept)
+            if seat is not None:
+                seat.land(kept)
+        return kept
 
 
 def _patience(call: Call, now: float) -> float:

@@ -4,7 +4,8 @@ On the main port these answer callers from loopback and bearers of the admin key
 (DECISIONS, "Loopback"); health answers all. With several workers any of them answers for all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from time import monotonic
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -14,6 +15,7 @@ from starlette.routing import Route
 
 from router.exposition import exposition
 from router.keys import Keyring
+from router.outgoing import Upstream
 from router.recorder import Recorder
 from router.siblings import Siblings
 
@@ -35,6 +37,8 @@ class Seen(Protocol):
     def shows_metrics(self) -> bool: ...
     @property
     def behind_proxies(self) -> bool: ...
+    @property
+    def upstreams(self) -> Mapping[str, Upstream]: ...
     def snapshot(self) -> bytes: ...
     async def reload(self) -> list[str]: ...
 
@@ -54,6 +58,7 @@ class Operators:
             *self._health_routes(),
             Route("/metrics", self.guarded(self._metrics)),
             Route("/admin/reload", self.guarded(self._reload), methods=["POST"]),
+            Route("/admin/upstreams", self.guarded(self._upstreams)),
             Route("/admin/requests", self.guarded(self._requests)),
             Route("/admin/requests/{id}", self.guarded(self._request)),
         ]
@@ -105,6 +110,11 @@ class Operators:
             return json_of({"generation": self._seen.generation, "faults": faults}, 422)
         await self._siblings.ask_all("reload")
         return json_of({"generation": self._seen.generation})
+
+    async def _upstreams(self, _: Request) -> Response:
+        """Of this worker: who of the upstreams and their keys rests, and what is left of them."""
+        now = monotonic()
+        return json_of({name: upstream.state(now) for name, upstream in self._seen.upstreams.items()})
 
     async def _requests(self, _: Request) -> Response:
         others = await self._siblings.ask_all("requests")

@@ -11,7 +11,9 @@ import urllib.parse
 from collections.abc import Mapping
 from time import monotonic
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from providers.spec import Provider, Send
 from router.call import Call
@@ -83,6 +85,16 @@ class Upstream:
             queue=clocks.queue,
             idle=clocks.idle,
         )
+
+    def state(self, now: float) -> dict[str, Any]:
+        """For operators; no secret is in it."""
+        limits = [] if self.ceiling is None else self.ceiling.levels()
+        return {
+            "provider": self.provider.name,
+            "running": self.pool.inflight,
+            "limits": limits,
+            "keys": [msgspec.to_builtins(each) for each in self.keys.state(now)],
+        }
 
     def pools(self) -> list[Pool]:
         return [self.pool, *(pool for _, pool in self._pools.values())]

@@ -98,7 +98,11 @@ class Parts:
             default_models=settings.default_models,
             scrubber=scrubber,
             spending=lasting.spending,
-            keeper=Keeper(settings.cache),
+            keeper=Keeper(
+                settings.cache,
+                int(loaded.digest or "0", 16),
+                shared=lasting.shared.answers if lasting.shared is not None else None,
+            ),
             idempotency=Idempotency(settings.idempotency, lasting.claims),
             off=lambda model: [
                 name for name, each in loaded.off.items() if model in loaded.tables.get(each.provider, {})
@@ -161,6 +165,7 @@ class Parts:
 
     def told(self, now: float) -> Iterator[Told]:
         """How full the limits of the file's tenants are, and what is left of the providers' own."""
+        yield "router_config_info", (self.loaded.digest,), 1.0
         store = self.lasting.store
         for identity in self.keyring.of_file():
             for bound in (*(each for each, _ in identity.admission), *identity.reserved):

@@ -59,6 +59,7 @@ class Loaded:
     notices: tuple[str, ...] = ()
     off: Mapping[str, Off] = field(default_factory=dict)
     tables: Mapping[str, Mapping[str, Row]] = field(default_factory=dict)  # provider → HF id → row
+    digest: str = ""  # of the files as they were read: the same for replicas that are configured alike
 
     @property
     def state(self) -> Path:
@@ -91,7 +92,8 @@ def load(path: Path | None, env: Mapping[str, str], server: Mapping[str, Any] | 
     if config is None or faults or bad_tables:
         raise ConfigFaults([f"{path.name} {spelled(place)}: {message}" for place, message in faults] + bad_tables)
     notices = (*found.notices, *checks.not_enforced(value))
-    return Loaded(_settled(config, path, found.off), path, at, notices, found.off, tables)
+    digest = places.digest_of(path, table_files(config, path))
+    return Loaded(_settled(config, path, found.off), path, at, notices, found.off, tables, digest)
 
 
 def _check(config: Config, filled: Filled, path: Path, found: Findings) -> tuple[dict[str, dict[str, Row]], list[str]]:

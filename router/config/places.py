@@ -1,6 +1,9 @@
 """Where what a configuration keeps lies."""
 
+import contextlib
+import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -8,6 +11,15 @@ from router import state
 from router.config.model import StoresSettings
 
 OFF: Final = "off"
+
+
+def digest_of(file: Path, tables: Iterable[Path]) -> str:
+    """Of the configuration's file and its tables as they are written, without what the environment fills in."""
+    whole = hashlib.sha256()
+    for each in (file, *tables):
+        with contextlib.suppress(OSError):  # gone since it was read
+            whole.update(hashlib.sha256(each.read_bytes()).digest())
+    return whole.hexdigest()[:12]
 
 
 def state_of(stores: StoresSettings, file: Path) -> Path:

@@ -344,7 +344,7 @@ def both(one: str, other: str) -> tuple[Change, Change]:
 
 def test_nobody_notices_that_both_stores_are_killed(stores: Stores, tmp_path: Path) -> None:
     with replicas(stores, tmp_path) as running:
-        load = asyncio.run(through(stores, running, *both("killed", "killed"), 2.7, before=0.7))
+        load = asyncio.run(through(stores, running, *both("killed", "killed"), 2.2, before=0.7))
         checked(load, running, stores)
     print(f"both killed: {load.words()}")
 

@@ -114,6 +114,9 @@ class RedisStore:
     def _here(self, places: list[tuple[Place, int]], hold: str) -> Reached | None:
         """By this replica's share. What it lets through Redis will hear of."""
         self.fallbacks += 1
+        for place, n in places:
+            if place.rate and (full := self._seen.full(place, n, self._unrated(place.key))) is not None:
+                return full
         shares = [(self.shares.of(place, n), n) for place, n in places]
         reached = self._local.take(shares, hold)
         if isinstance(reached, Reached):
@@ -188,6 +191,12 @@ class RedisStore:
     def _unsent(self, key: str) -> int:
         waiting = self._pending.spends.get(key)
         told = [batch.spent.get(key, 0) for batch in (self._batch, self._late) if batch]
+        return sum(told) + (waiting[1] if waiting else 0)
+
+    def _unrated(self, key: str) -> int:
+        """What a rate will have moved by, once Redis has heard of all."""
+        waiting = self._pending.rates.get(key)
+        told = [batch.rated.get(key, 0) for batch in (self._batch, self._late) if batch]
         return sum(told) + (waiting[1] if waiting else 0)
 
     # Telling

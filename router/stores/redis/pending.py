@@ -25,6 +25,7 @@ class Batch:
         self.places: dict[int, Place] = {}
         self._index: dict[str, int] = {}
         self.spent: dict[str, int] = {}
+        self.rated: dict[str, int] = {}
         self.here = 0
         self.voids: list[Any] = []
         self.floors: list[Any] = []
@@ -79,6 +80,7 @@ class Batch:
 
     def rate(self, place: Place, n: int, seen: Seen) -> None:
         self.rates.append((self.place(place), *poured(place, n), place.amount, place.span, *seen.of(place)))
+        self.rated[place.key] = n
 
     def spend(self, place: Place, n: int, seen: Seen) -> None:
         self.spends.append((self.place(place), n, seen.of(place)[0], place.till))

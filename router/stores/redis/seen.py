@@ -72,6 +72,16 @@ class Seen:
         wait = AGAIN if bound.kind == "concurrency" else self.left(place, now)
         return Reached(bound, first + second, wait)
 
+    def full(self, place: Place, n: int, unsaid: int) -> Reached | None:
+        """A rate that has no room for `n`, as Redis last said. `unsaid`: what it has not heard of; of that only what
+        was given back is believed, for the rest has had time to run off.
+        """
+        now = self._clock.now()
+        first, second = self.of(place)
+        if (first or second) and until_room(place, n + min(0, unsaid), first, second, now):
+            return self.reached(place, n, first, second, now)
+        return None
+
     @staticmethod
     def left(place: Place, now: int) -> float | None:
         return None if place.end >= FAR else max(0.0, place.end - now / MICRO)

@@ -56,3 +56,28 @@ def test_a_request_waits_once_for_a_redis_that_stands_still(server: RedisServer)
             await shared.close()
 
     asyncio.run(run())
+
+
+def test_what_redis_has_let_nobody_have_any_more_a_replica_does_not_give_out_either(server: RedisServer) -> None:
+    tokens = Bound("tenant/a/tokens", "tenant", "a", "tokens", 1000, 604_800.0)
+    calls = Bound("tenant/b/requests", "tenant", "b", "requests", 10, 604_800.0)
+
+    async def run() -> None:
+        shared = Shared(server.url, MemoryStore())
+        await shared.open()
+        try:
+            limits = shared.limits
+            assert [await limits.take([(calls, 1)], f"h{number}") for number in range(10)] == [None] * 10
+            assert await limits.take([(tokens, 900)], "long") is None
+            server.hang()
+            said = await limits.take([(calls, 1)], "one more")
+            assert said is not None and (said.bound, said.used) == (calls, 10)
+            assert await limits.take([(tokens, 200)], "another") is not None
+            limits.settle([(tokens, 900, 300)], "long")  # it came to less: what Redis would know is known here
+            assert await limits.take([(tokens, 200)], "another again") is None
+            assert await limits.take([(tokens, 700)], "too much") is not None
+            server.go_on()
+        finally:
+            await shared.close()
+
+    asyncio.run(run())

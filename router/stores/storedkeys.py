@@ -150,12 +150,12 @@ class StoredKeys:
         try:
             with self._looking:
                 found = self._newer()
+            if found is not None:
+                self._take(found)
+        except Exception as error:  # noqa: BLE001 - the thread's door: who no longer looks lets revoked keys in
+            self._tell(error.reason if isinstance(error, Away) else type(error).__name__)
+        else:
             self._tell("")
-        except Away as away:
-            self._tell(away.reason)
-            return
-        if found is not None:
-            self._take(found)
 
     def _follow(self) -> None:
         while not self._closing:
@@ -173,9 +173,9 @@ class StoredKeys:
 
     def _take(self, snapshot: Snapshot, write: bool = True) -> None:
         with self._lock:
-            self._snapshot = snapshot
             for each in list(self._keyrings):
                 each.adopt(snapshot)
+            self._snapshot = snapshot
         if write:
             self._write(snapshot)
 

@@ -439,9 +439,9 @@ def test_operators_who_ask_a_database_that_hangs_are_in_nobodys_way(stores: Stor
     assert longest < 0.5
 
 
-def paint(running: Running) -> tuple[int, float]:
+def paint(running: Running, whose: str = "wide") -> tuple[int, float]:
     began = time.monotonic()
-    headers = {"authorization": f"Bearer {KEYS['wide']}"}
+    headers = {"authorization": f"Bearer {KEYS[whose]}"}
     answer = httpx2.post(f"{running.base}/v1/images/generations", json=PICTURE, headers=headers, timeout=30)
     return answer.status_code, time.monotonic() - began
 
@@ -478,3 +478,21 @@ def test_a_postgresql_that_is_away_for_a_minute_loses_nothing(stores: Stores, tm
         load = asyncio.run(through(stores, running, *POSTGRES["killed"], 60.0))
         checked(load, running, stores)
     print(f"PostgreSQL killed for a minute: {load.words()}")
+
+
+@pytest.mark.slow
+def test_money_that_was_spent_stays_spent_when_everything_was_stopped_and_redis_is_empty(
+    stores: Stores, tmp_path: Path
+) -> None:
+    def bought(running: list[Running], number: int) -> int:
+        statuses = [paint(running[each % 2], "purse")[0] for each in range(number)]
+        assert set(statuses) <= {200, 402}
+        return statuses.count(200)
+
+    with replicas(stores, tmp_path) as running:
+        assert bought(running, 30) == 30
+    anew(stores)
+    with replicas(stores, tmp_path) as running:
+        again = bought(running, 30)
+    print(f"of {SOLD} pictures 30 were had before everything was stopped, {again} after it")
+    assert again == SOLD - 30

@@ -8,6 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from router.plans import Snapshot
 from router.stores.keyrows import KeyRows
 from router.stores.postgres import Postgres
 from router.stores.sql import Away, Database, database
@@ -122,3 +123,32 @@ def test_changes_to_keys_do_not_pile_up_before_a_database_that_hangs(
         assert time.monotonic() - began < 1.5
     finally:
         postgres.resume()
+
+
+def test_keys_are_looked_at_on_after_one_that_nothing_can_be_made_of(tmp_path: Path) -> None:
+    """Else a revoked key would go on opening, and nobody would know."""
+    url = f"sqlite:///{tmp_path / 'router.db'}"
+    told: list[str] = []
+    seen: list[int] = []
+
+    class Keyring:
+        def adopt(self, snapshot: Snapshot) -> int:
+            seen.append(len(snapshot.rows))
+            if len(seen) == 2:
+                raise KeyError("a bug")
+            return 0
+
+    keyring = Keyring()
+    stored = StoredKeys(lambda: database(url), url, None, told.append, every=0.02)
+    stored.open()
+    stored.attach(keyring)
+    try:
+        for number in range(2):
+            stored.change(lambda rows, number=number: rows.create(f"key{number}", {}))  # type: ignore[misc]
+            until = time.monotonic() + 2
+            while number + 1 not in seen:
+                assert time.monotonic() < until, (seen, told)
+                time.sleep(0.01)
+    finally:
+        stored.close()
+    assert told[0] == "KeyError" and told[-1] == ""

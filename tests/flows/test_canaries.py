@@ -21,8 +21,8 @@ import psycopg
 import pytest
 import redis
 
+from tests.flows.replicas import figure, recovered, written
 from tests.flows.test_identity import PRO, SIGNING, Site, site
-from tests.flows.test_outages import figure, recovered, written
 from tests.router.stores.postgres_server import PostgresServer, postgres, postgres_url
 from tests.router.stores.redis_server import RedisServer
 from tests.running import Running, server_of, serving

@@ -18,7 +18,7 @@ from typing import Any, Final
 import httpx2
 import pytest
 
-from tests.flows.test_outages import ADMIN, CHAT, KEYS, Stores, replicas
+from tests.flows.replicas import ADMIN, CHAT, KEYS, Stores, replicas
 from tests.router.stores.postgres_server import PostgresServer, postgres, postgres_url
 from tests.router.stores.redis_server import RedisServer
 from tests.running import Running

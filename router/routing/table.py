@@ -243,7 +243,8 @@ class Table:
                 lacks = f"its provider takes {task} in another shape alone" if other else f"its provider has no {task}"
                 dropped.append(Drop(deployment.name, reason or lacks))
         known = (each for each in self.names(route) if each.isprintable() and self._known(each) is not None)
-        return Found(Plan(route, tuple(candidates), tuple(dropped)), next(known, "other"))
+        wild = (pattern for pattern, _ in self.wildcards if fnmatch.fnmatchcase(route.model, pattern))
+        return Found(Plan(route, tuple(candidates), tuple(dropped)), next(known, next(wild, "other")))
 
     def _unfit(self, route: Route, deployment: Deployment, place: Place, task: Task) -> str:
         if place.name in self.silent:

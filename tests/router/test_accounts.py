@@ -378,6 +378,14 @@ def test_a_model_s_budget_goes_on_too_under_whichever_name_it_is_asked_for(ledge
         assert caught.value.fault.code == "budget_exceeded"
 
 
+def test_a_wildcard_s_budget_is_found_again_under_the_name_that_its_entries_have() -> None:
+    table = table_of(**{"wild/*": {"limits": LimitSettings.model_validate({"budget": "1 USD/day"})}})
+    for name in ("wild/a", "groq/wild/a", "wild/a:groq"):
+        found = table.find(name, "conversational", "openai")
+        assert found is not None
+        assert [each.of for each in found.plan.route.bounds] == [found.label]
+
+
 class Slow(Sqlite):
     """A database that answers only after a while."""
 

@@ -47,7 +47,6 @@ class Books:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._indexed = False
 
     def add(self, entries: Sequence[Entry]) -> int:
         """How many were not there yet."""
@@ -84,22 +83,6 @@ class Books:
             return whole
         sql = f"SELECT SUM({money}) FROM entries WHERE time >= ? AND time < ? AND {scope} = ?"  # noqa: S608
         return whole + _only(self._database.rows(sql, (since, day * DAY, of)))
-
-    def costs(self, requests: Sequence[str], tenant: str | None = None) -> dict[str, int]:
-        """What each of these requests is charged with; those that nobody knows, or knows a price of, are left out."""
-        if not self._indexed:
-            # Not made before it is asked for: it costs two microseconds for each entry.
-            with contextlib.suppress(Away):
-                self._database.run("CREATE INDEX IF NOT EXISTS entries_by_request ON entries (request)")
-                self._indexed = True
-        found: dict[str, int] = {}
-        whose, more = ("", ()) if tenant is None else (" AND tenant = ?", (tenant,))
-        for ids in _slices([*dict.fromkeys(requests)]):
-            sql = f"SELECT request, SUM(charge) FROM entries WHERE request IN ({_marks(ids)}){whose} GROUP BY request"  # noqa: S608
-            found.update(
-                (name, int(sum_)) for name, sum_ in self._database.rows(sql, (*ids, *more)) if sum_ is not None
-            )
-        return found
 
     def prune(self, before: float, pause: Callable[[float], object] = time.sleep) -> int:
         """Forget entries that ended before then; how many. What they add up to stays."""

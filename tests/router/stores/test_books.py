@@ -60,18 +60,6 @@ def test_what_is_spent_is_charged_to_tenants_and_costs_at_providers(store: Datab
     assert books.spent("upstream", "there", 12.5 * DAY) == 0
 
 
-def test_costs_are_summed_by_request_and_a_price_that_nobody_knows_is_no_price(store: Database) -> None:
-    books = Books(store)
-    books.add([
-        entry("1", request="a"), entry("2", request="a", charge=1), entry("3", request="b", tenant="bob"),
-        entry("4", request="c", charge=None), entry("5", request="d", charge=0),
-    ])  # fmt: skip
-    asked = ["a", "b", "c", "d", "e", "a", *(f"x{number}" for number in range(1200))]
-    assert books.costs(asked) == {"a": 121, "b": 120, "d": 0}
-    assert books.costs(asked, "bob") == {"b": 120}
-    assert books.costs([], "bob") == {}
-
-
 def test_failed_tries_stand_beside_their_entry(store: Database) -> None:
     failed = (Attempt("here", "here/m", 0, "timeout", 0.1, True, 5), Attempt("there", "there/m", 503, "", 0.2, False))
     books = Books(store)
@@ -143,7 +131,6 @@ def test_a_database_that_may_only_be_read_is_away_and_still_answers(tmp_path: Pa
     with pytest.raises(Away) as away:
         books.add([entry("2")])
     assert not isinstance(away.value, Unfit)
-    assert books.costs(["a"]) == {"a": 120}
     assert books.spent("tenant", "ann", 0.0) == 120
     store.run("PRAGMA query_only = 0")
     assert books.add([entry("2")]) == 1
@@ -172,12 +159,10 @@ def test_a_million_entries_are_summed_in_milliseconds(tmp_path: Path) -> None:
 
     whole = took(lambda: books.spent("tenant", "t1", 10.0 * DAY))
     part = took(lambda: books.spent("tenant", "t1", 10.5 * DAY))
-    first = took(lambda: books.costs([f"r{number}" for number in range(0, count, 100)]))
-    later = took(lambda: books.costs([f"r{number}" for number in range(0, count, 100)]))
     print(
         f"10⁶ entries: {count / writing:.0f}/s written; spent {whole:.1f} ms, from the middle of a day {part:.1f} ms;"
-        f" 10,000 costs {later:.0f} ms, the first time {first:.0f} ms; {path.stat().st_size / 1e6:.0f} MB"
+        f" {path.stat().st_size / 1e6:.0f} MB"
     )
-    assert whole < 50 and later < 1000
+    assert whole < 50
     assert sqlite3.connect(path).execute("SELECT COUNT(*) FROM entries").fetchone() == (count,)
     store.close()

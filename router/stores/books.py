@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Literal
 
 from router.entry import Entry
-from router.stores.sql import Away, Database
+from router.stores.sql import Database
 
 Scope = Literal["tenant", "key", "model", "upstream", "provider_key"]
 

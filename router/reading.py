@@ -64,6 +64,8 @@ class Reader:
         if not endpoint.task:
             endpoint = endpoints.of_task(_task(task_of(written), fields, body if raw else None, head))
             story.become(endpoint)
+        if endpoint.task == spec.RESPONSES and envelope.flag(fields, "background"):
+            raise bad_request("'background' is not served: what it comes to would be told to nobody.", "background")
         if raw and endpoint.task not in hf_tasks.FILES:
             raw, fields = False, _text(body, head)
         call = Call(

@@ -125,6 +125,7 @@ class Mock:
         if how.get("cut"):
             return False
         self._event(writer, {"id": "c", "choices": [{"index": 0, "delta": {}, "text": "", "finish_reason": "stop"}]})
+        await asyncio.sleep(how.get("late", 0))
         if usage is not None:
             self._event(writer, {"id": "c", "choices": [], "usage": usage})
         writer.write(b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n")
@@ -292,6 +293,14 @@ def test_every_path_costs(router: Running, path: str, body: dict[str, Any]) -> N
     answer = ask(router, "rich3", body, path)
     assert answer.status_code == 200, answer.text
     assert float(answer.headers["x-router-cost"]) > 0, answer.headers
+
+
+def test_an_answer_that_is_made_behind_one_s_back_is_refused(router: Running, mock: Mock) -> None:
+    """What it used would be told to who fetches it, which is not us."""
+    before = mock.seen
+    answer = ask(router, "rich3", {"model": "org/m", "input": "x", "background": True}, "/v1/responses")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "background")
+    assert mock.seen == before
 
 
 # Numbers

@@ -240,7 +240,8 @@ async def exact_after(load: Load, running: list[Running]) -> None:
 
 def checked(load: Load, running: list[Running], stores: Stores, kept: bool = True) -> None:
     assert load.failed == []
-    assert load.late("during") - load.late("before") <= 0.1, load.words()
+    usual = max(load.late("before"), load.late("after"))  # as busy as the machine is otherwise
+    assert load.late("during") - usual <= 0.1, load.words()
     asyncio.run(exact_after(load, running))
     written(running)
     found = stores.requests()

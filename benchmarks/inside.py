@@ -44,7 +44,8 @@ telemetry: {{log: "off"}}
 stores: {{ledger: "off"}}
 """
 _COUNTED = f"""
-plans: {{bench: {{requests: 1000000000/hour, tokens: 1000000000000/hour, concurrency: 10000, budget: 1000000 USD/month}}}}
+plans:
+  bench: {{requests: 1000000000/hour, tokens: 1000000000000/hour, concurrency: 10000, budget: 1000000 USD/month}}
 virtual_keys: [{{name: bench, plan: bench, key: {wire.KEY}}}]
 upstreams: {{mock: {{provider: openai, base_url: "http://127.0.0.1:9/v1", keys: [k]}}}}
 models: {{bench-model: {{deployments: [{{upstream: mock, price: {{input: 0.1, output: 0.4}}}}]}}}}

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from providers.spec import Fault
-from router import charges, estimates
+from router import charges, estimates, units
 from router.bounds import Bound
 from router.call import Call
 from router.endpoints import PAID_MEDIA
@@ -19,15 +19,17 @@ from router.errors import Refused
 from router.identity import Identity
 from router.leases import Lease
 from router.ledger import Full, Ledger
-from router.limits import Limits, estimated, metered, parts_of
+from router.limits import Limits, estimated, metered, owned, parts_of
 from router.permit import Estimate, Permit
 from router.prices import Prices
 from router.record import Record
-from router.routing import Plan, Table
+from router.routing import Candidate, Plan, Table
 from router.seeds import Seeds
 from router.story import Story
+from router.usage import Usage
 
 LEASES: Final = 4096  # pairs of caller and model
+ONE_OF_EACH: Final = Usage(images=1, seconds=1.0, characters=1)
 FULL: Final = Fault(503, "ledger_full", "What requests cost cannot be written down now; ask again.", retry_after=5.0)
 
 
@@ -69,6 +71,10 @@ class Accounts:
             estimate = estimated(call, known, identity, self.prices) if lease.metered else Estimate()
             await self.limits.reserve(permit, lease.bounds, estimate, call.stream)
 
+    def forget(self) -> None:
+        """A new configuration is in use: what was made ready of the old one is not."""
+        self._leases.clear()
+
     async def _lease(self, identity: Identity, known: Plan, table: Table) -> tuple[Identity, Plan, Lease]:
         """What this caller's requests for this model count against, made ready; what was spent before is asked for."""
         route = known.route
@@ -95,14 +101,15 @@ class Accounts:
             return False
         first = plan.attempts[0]
         permit = story.permit
-        self._write(story, first.deployment.upstream, permit.estimate.price if permit is not None else None)
+        most = permit.estimate.price if permit is not None else None
+        self._write(story, first.deployment.upstream, most, plan)
         return call.endpoint.task in PAID_MEDIA and not first.local
 
     async def sync(self) -> None:
         if self.ledger is not None:
             await self.ledger.sync()
 
-    def _write(self, story: Story, upstream: str, most: int | None) -> None:
+    def _write(self, story: Story, upstream: str, most: int | None, plan: Plan) -> None:
         assert self.ledger is not None
         record = story.record
         intent = Intent(
@@ -112,9 +119,16 @@ class Accounts:
         try:
             self.ledger.intend(intent)
         except Full:
-            if not _direct(story.identity):
+            if not all(self._unpaid(story.identity, each) for each in plan.attempts):
                 raise Refused(FULL) from None
         story.intended = True
+
+    def _unpaid(self, identity: Identity | None, candidate: Candidate) -> bool:
+        """Whether we pay nobody for it: the caller does himself, or it is free, as a server of one's own is."""
+        if identity is not None and owned(identity, candidate):
+            return True
+        price = self.prices.of(candidate)
+        return candidate.local if price is None else charges.most_cost(1, 1, ONE_OF_EACH, price) == 0
 
     def close(self, call: Call | None, story: Story) -> None:
         """It has ended, however it did."""
@@ -123,22 +137,23 @@ class Accounts:
             if record.outcome == "client_gone" and record.upstream and not story.read and call is not None:
                 record.input_tokens = estimates.estimate_input(call)  # which the provider has, whatever it came to
                 record.estimated = True
+                story.use(units.asked(call))  # what is paid by the piece is made all the same
                 self.bill(story)
             elif not story.billed or record.outcome != "ok":
                 self.bill(story)
-            if self.ledger is not None:
-                self.ledger.settle(entry_of(record, story.idempotency))
-        if story.permit is not None:
+        if story.permit is not None:  # first what others wait for
             self.limits.settle(story.permit, record)
         if story.loans is not None:
             story.give_back()
+        if self.ledger is not None and (story.intended or record.cache in charges.FREE):
+            self.ledger.settle(entry_of(record, story.idempotency))
 
     def bill(self, story: Story) -> None:
         """What it has come to as far as is known now."""
         story.billed = True
         record, candidate, identity = story.record, story.candidate, story.identity
         price = self.prices.of(candidate) if candidate is not None else None
-        if price is None and record.outcome != "error" and record.cache not in charges.FREE:
+        if price is None and record.upstream and record.outcome != "error" and record.cache not in charges.FREE:
             record.cost, record.charge = None, 0 if record.billing == "direct" else None
             return
         record.cost = cost = charges.cost_of(record, price, story.written)
@@ -160,11 +175,6 @@ class Accounts:
             await self._seeds.sow(missing)
         estimate = estimated(call, plan, identity, self.prices) if metered(bounds) else Estimate()
         await self.limits.reserve(permit, bounds, estimate, call.stream)
-
-
-def _direct(identity: Identity | None) -> bool:
-    """Whether the caller pays the provider himself."""
-    return identity is not None and (identity.user_key is not None or bool(identity.stored_keys))
 
 
 def entry_of(record: Record, idempotency: str = "") -> Entry:

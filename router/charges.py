@@ -12,6 +12,7 @@ from router.routing import Candidate, Plan
 from router.usage import Usage
 
 FREE: Final = ("hit", "joined")  # answered from what was paid for before
+MOST: Final = 10**16  # nano-USD that one request may come to: more is an upstream's nonsense, and fits into no column
 _FINEST: Final = MILLION * MILLION  # prices are per million, and seconds are counted in millionths
 
 
@@ -55,7 +56,7 @@ def charge_of(cost: int | None, markup: int, billing: Billing, outcome: Outcome 
     """
     if billing == "direct" or outcome == "error":
         return 0
-    return None if cost is None else -(-cost * (MILLION + markup) // MILLION)
+    return None if cost is None else min(-(-cost * (MILLION + markup) // MILLION), MOST)
 
 
 def markup_of(share: float) -> int:
@@ -95,7 +96,7 @@ def _whole(price: Price, tokens: int | None, counted: int, images: int, seconds:
         if pieces is None and not (price.by_token and counted):
             return None
         total += pieces or 0
-    return -(-total // _FINEST)
+    return min(-(-total // _FINEST), MOST)
 
 
 def _pieces(price: Price, images: int, seconds: float, characters: int) -> int | None:

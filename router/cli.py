@@ -19,7 +19,7 @@ import click
 from providers.spec import ANY_TASK, CONVERSATIONAL, Task
 from router import backend as backends
 from router import bench as benchmark
-from router import catalog, cli_usage, config, routing, server
+from router import catalog, cli_usage, config, routing, server, state
 from router.app import Router
 from router.cli_keys import keys
 from router.config import ConfigFaults, Loaded
@@ -74,6 +74,9 @@ def serve(file: Path | None, host: str | None, port: int | None, workers: int | 
     settings = loaded.config.server
     for notice in loaded.notices:
         click.echo(notice, err=True)
+    stores = loaded.config.stores
+    if loaded.ledger and (stores.ledger or stores.directory) and (why := state.refusal(loaded.state)):
+        raise ConfigFaults([f"stores.directory: {loaded.state} cannot be written to: {why}"])
     models = len(config.table_of(loaded).models())
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
     where = f"http{'s' if settings.tls else ''}://{shown}:{settings.port}"

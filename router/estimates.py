@@ -4,6 +4,7 @@ Four bytes are a token, as near as can be had without the model's own tokeniser,
 longer than everything else here. What is counted this way is marked so, and gives way to whatever an upstream says.
 """
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -73,7 +74,7 @@ def most_output(call: Call, candidate: Candidate) -> int:
     if most is None and dialect != "openai" and candidate.dialect != dialect:
         most = DEFAULT_MAX_NEW_TOKENS  # which is asked for in its place
     if most is None:
-        most = context or DEFAULT
+        most = context or max(DEFAULT, _loose(call.fields, _LIMITS))
     elif context is not None and most > context:
         most = context
     return min(most * times, MOST)
@@ -88,26 +89,37 @@ def _said(call: Call) -> tuple[int | None, int]:
     """The most tokens of one answer, and how many answers."""
     fields, dialect = call.fields, call.endpoint.dialect.name
     if dialect == "openai":
-        times = max(_first(fields, ("n",)) or 1, _first(fields, ("best_of",)) or 1)
-        return _first(fields, _LIMITS), times * _prompts(fields)
+        return _most_of(fields, _LIMITS), max(_loose(fields, ("n", "best_of")), 1) * _prompts(fields)
     if dialect == "ollama":
-        return _first(_inner(fields, "options"), ("num_predict",)), 1
+        return _most_of(_inner(fields, "options"), ("num_predict",)), 1
     asked = _inner(fields, "parameters")
-    several = ("best_of", "num_return_sequences")
-    return _first(asked, _HUB), max(_first(asked, (each,)) or 1 for each in several)
+    return _most_of(asked, _HUB), max(_loose(asked, ("best_of", "num_return_sequences")), 1)
 
 
-def _first(fields: Mapping[str, msgspec.Raw], names: tuple[str, ...]) -> int | None:
-    """The first of these that is a count. What else stands there is the upstream's to refuse."""
+def _most_of(fields: Mapping[str, msgspec.Raw], names: tuple[str, ...]) -> int | None:
+    """The greatest count of these: which of two an upstream heeds is not known here. What else stands there is the
+    upstream's to refuse.
+    """
+    found = None
     for name in names:
         if name in fields:
             try:
                 value = _int.decode(fields[name])
             except _UNREADABLE:
                 continue
-            if value > 0:
-                return min(value, MOST)
-    return None
+            if value > 0 and (found is None or value > found):
+                found = min(value, MOST)
+    return found
+
+
+def _loose(fields: Mapping[str, msgspec.Raw], names: tuple[str, ...]) -> int:
+    """The same as lenient upstreams read it, to whom `"5"` and `5.0` are 5; 0 where there is none."""
+    found = 0.0
+    for name in names:
+        if name in fields:
+            with contextlib.suppress(ValueError):
+                found = max(found, min(float(bytes(fields[name]).strip(b'"')), MOST))
+    return int(found)
 
 
 def _inner(fields: Fields, name: str) -> Mapping[str, msgspec.Raw]:

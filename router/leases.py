@@ -27,6 +27,7 @@ LEAST: Final = 8  # that are worth a bundle
 SHARE: Final = 100  # a bundle is no more than this part of a bound
 BODY: Final = 16 * 1024  # bytes of a request that a part is for
 INPUT: Final = BODY // 4  # tokens
+LONGEST: Final = 60.0  # seconds that a bundle is good for; it ends with the period of a budget in any case
 IDLE: Final = 2.0  # seconds after which a bundle that nobody has asked for goes back
 AGAIN: Final = 0.25  # seconds until it is looked again whether there is room for one
 _KINDS: Final = ("concurrency", "tokens", "input_tokens", "output_tokens", "budget")
@@ -41,7 +42,19 @@ class Lease:
     how much it wants.
     """
 
-    __slots__ = ("asked_at", "bounds", "ends", "estimate", "hold", "left", "metered", "open", "part", "rests_until")
+    __slots__ = (
+        "asked_at",
+        "bounds",
+        "ends",
+        "ends_at",
+        "estimate",
+        "hold",
+        "left",
+        "metered",
+        "open",
+        "part",
+        "rests_until",
+    )
 
     def __init__(self, bounds: tuple[Bound, ...], metered: bool) -> None:
         self.bounds = bounds
@@ -52,12 +65,14 @@ class Lease:
         self.open = False
         self.left = 0
         self.hold = ""
-        self.asked_at = 0.0
+        self.asked_at = self.ends_at = 0.0
         self.rests_until = 0.0
 
     def covers(self, call: Call) -> bool:
         """Whether a part is enough for it. Whoever cannot say at a glance is not covered."""
         if not self.part or len(call.body) > BODY or call.endpoint.task != spec.CONVERSATIONAL:
+            return False
+        if b";base64," in call.body:  # pictures are more than their bytes
             return False
         fields = call.fields
         for name in _SEVERAL:
@@ -73,6 +88,10 @@ class Lease:
                     return False
                 said = True
         return said or self.open
+
+    def unused(self, bound: Bound) -> int:
+        """What of a bound's level is of its bundle, and nobody's yet."""
+        return sum(amount * self.left for each, amount in self.part if each is bound)
 
     def uses(self, record: Record) -> list[tuple[Bound, int, int]]:
         """What a request that had a part has come to, for the store."""
@@ -105,20 +124,25 @@ class Leases:
 
     def takes(self, lease: Lease) -> bool:
         """One part, if there is one to be had."""
-        if lease.left:
+        now = monotonic()
+        if lease.left and now < lease.ends_at:
             lease.left -= 1
             return True
-        now = monotonic()
         if now < lease.rests_until:
             return False
+        if lease in self._open:
+            self._give_back(lease)
         count = min([BUNDLE, *(bound.amount // SHARE // amount for bound, amount in lease.part if amount)])
-        roomy = all(self._store.level(bound).used * 2 <= bound.amount for bound, _ in lease.part)
+        levels = [(bound, self._store.level(bound)) for bound, _ in lease.part]
+        roomy = all(level.used * 2 <= bound.amount for bound, level in levels)
+        periods = [level.resets for bound, level in levels if bound.kind == "budget" and level.resets is not None]
         lease.hold = next(self._names)
         asked = [(bound, amount * count) for bound, amount in lease.part]
         if not roomy or self._store.take(asked, lease.hold) is not None:
             lease.rests_until = now + AGAIN
             return False
         lease.asked_at = now
+        lease.ends_at = now + min([*periods, LONGEST])
         lease.left = count - 1
         self._open[lease] = None
         return True
@@ -128,6 +152,11 @@ class Leases:
         until = monotonic() - IDLE
         for lease in [each for each in self._open if not each.left or each.asked_at <= until]:
             self._give_back(lease)
+
+    def unused(self, bound: Bound) -> int:
+        """Of all bundles."""
+        parts = ((each, amount * lease.left) for lease in self._open for each, amount in lease.part)
+        return sum(amount for each, amount in parts if each.name == bound.name)
 
     async def follow(self) -> None:
         while True:

@@ -7,28 +7,29 @@ stream that comes near the end of its reservation asks for more; where there is 
 Counting is a Store's (router/bounds.py, router/stores); this file says what is asked of it, and words its refusals.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
 
 from providers.spec import Fault
 from router import charges, estimates, units
-from router.bounds import NANO, Bound, Kind, Reached, Store, name_of
+from router.bounds import Bound, Kind, Reached, Store, name_of
 from router.call import Call
 from router.errors import Refused
 from router.identity import Identity
 from router.leases import INPUT, Lease, Leases
-from router.permit import FUSED, NEAR, Estimate, Permit
+from router.permit import FUSED, NEAR, Estimate, Held, Permit
 from router.prices import Price, Prices
 from router.record import Record
+from router.refusals import limit_of, refusal, seconds_of
 from router.routing import Candidate, Plan
 from router.usage import Usage
 
 STEP: Final = 1024  # tokens that a stream asks for when it nears the end of what it has
+GROWING: Final = ("tokens", "output_tokens", "budget")  # with what an answer writes
 TAGS: Final = 1000  # pairs of tenant and limit that are counted apart
 _SHOWN: Final = b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n"
-_SPANS: Final = {1.0: "second", 60.0: "minute", 3600.0: "hour", 86400.0: "day", 604800.0: "week"}
 
 
 class Limits:
@@ -59,7 +60,7 @@ class Limits:
         if not lease.covers(call) or not self.leases.takes(lease):
             return False
         permit.lease, permit.leased, permit.bounds, permit.estimate = lease, lease.hold, lease.bounds, lease.estimate
-        if call.stream:
+        if call.stream and any(each.kind in GROWING for each in lease.bounds):
             permit.most, permit.fused = lease.estimate.output, True
         return True
 
@@ -79,20 +80,37 @@ class Limits:
             asked = {bound.name: amount for bound, amount in _asked(bounds, estimate, output)}
             raise self._refusal(permit.identity, reached, asked[reached.bound.name])
         permit.held += tuple(_asked(bounds, estimate, output))
-        if stream and metered(bounds):
+        if stream and any(each.kind in GROWING for each in bounds):
             permit.most, permit.fused = output, True
 
     async def extend(self, permit: Permit) -> bool:
         """A stream wants to go on beyond its reservation: whether it may."""
-        wider = [each for each in permit.bounds if each.kind not in ("requests", "concurrency", "input_tokens")]
-        for step in (STEP, NEAR):
-            asked = [(each, self._of_output(each, permit.estimate, step)) for each in wider]
-            hold = f"{permit.hold}+{permit.most}"
+        for asked, hold, step in self._steps(permit):
             if await self._take(asked, hold) is None:
                 permit.extended.append((hold, asked))
                 permit.most += step
                 return True
         return False
+
+    def widen(self, permit: Permit) -> bool | None:
+        """The same without waiting; None where another machine would have to be asked."""
+        if self._remote:
+            return None
+        for asked, hold, step in self._steps(permit):
+            if self._store.take(asked, hold) is None:
+                permit.extended.append((hold, asked))
+                permit.most += step
+                return True
+        return False
+
+    def _steps(self, permit: Permit) -> Iterator[tuple[list[tuple[Bound, int]], str, int]]:
+        """What may be asked for, the most first: what was written already is in each."""
+        wider = [each for each in permit.bounds if each.kind in GROWING]
+        short = max(0, permit.written - permit.most)
+        for step in (short + STEP, short + NEAR, short):
+            if step:
+                asked = [(each, self._of_output(each, permit.estimate, step)) for each in wider]
+                yield asked, f"{permit.hold}+{permit.most}", step
 
     def settle(self, permit: Permit, record: Record) -> None:
         """The request has ended: what it used stays counted, all else is given back."""
@@ -102,7 +120,8 @@ class Limits:
             held = [(bound, amount, _used(bound, amount, record)) for bound, amount in permit.held]
             self._store.settle(held, permit.hold)
         permit.held, permit.lease = (), None
-        for hold, asked in permit.extended:
+        extended, permit.extended = permit.extended, []
+        for hold, asked in extended:
             self._store.settle([(bound, amount, 0) for bound, amount in asked], hold)
 
     def _give_back(self, permit: Permit) -> None:
@@ -134,7 +153,7 @@ class Limits:
 
     def fault(self, permit: Permit) -> Fault:
         """What a stream that is ended is told: which limit has the least room, as a share."""
-        spent = [each for each in permit.bounds if each.kind not in ("requests", "concurrency", "input_tokens")]
+        spent = [each for each in permit.bounds if each.kind in GROWING]
         tightest = max(spent, key=lambda each: self._store.level(each).used / max(1, each.amount))
         return Fault(402, FUSED, f"The answer was ended: {limit_of(tightest)} leaves no room for more.")
 
@@ -147,11 +166,11 @@ class Limits:
 
     def told(self, permit: Permit) -> bytes:
         """`x-ratelimit-…` for requests and tokens, of the bound with the least room of each."""
-        requests = self._tightest([bound for bound, _ in permit.identity.admission if bound.kind == "requests"])
+        requests = self._tightest([bound for bound, _ in permit.identity.admission if bound.kind == "requests"], None)
         bounds = permit.bounds or permit.identity.reserved
-        return requests + self._tightest([bound for bound in bounds if bound.kind == "tokens"])
+        return requests + self._tightest([bound for bound in bounds if bound.kind == "tokens"], permit.lease)
 
-    def _tightest(self, bounds: list[Bound]) -> bytes:
+    def _tightest(self, bounds: list[Bound], lease: Held | None) -> bytes:
         if not bounds:
             return b""
         bound = bounds[0]
@@ -160,13 +179,14 @@ class Limits:
             more = self._store.level(other)
             if other.amount - more.used < bound.amount - level.used:
                 bound, level = other, more
+        used = level.used - (lease.unused(bound) if lease is not None else 0)
         known = self._templates.get(bound.name)
         if known is None or known[0] != bound.amount:
             if len(self._templates) >= TAGS:
                 self._templates.clear()
             kind = bound.kind.encode()
             known = self._templates[bound.name] = bound.amount, _SHOWN % (kind, bound.amount, kind, kind)
-        return known[1] % (max(0, bound.amount - level.used), _seconds(level.resets))
+        return known[1] % (max(0, bound.amount - used), seconds_of(level.resets))
 
     def _refusal(self, identity: Identity, reached: Reached, asked: int = 1) -> Refused:
         bound = reached.bound
@@ -238,7 +258,7 @@ def _dearest(
     rate: Price | None = None
     for candidate, most in zip(plan.attempts, outputs, strict=True):
         written = max(written, most)
-        price = None if _owned(identity, candidate) else prices.of(candidate)
+        price = None if owned(identity, candidate) else prices.of(candidate)
         cost = charges.most_cost(read, most, pieces, price)
         charge = charges.charge_of(cost, markup, "routed")
         if charge is not None and (dearest is None or charge > dearest):
@@ -254,79 +274,9 @@ def parts_of(plan: Plan, identity: Identity, prices: Prices) -> list[tuple[Estim
     return [(_dearest(plan, identity, prices, INPUT, [each] * count, None), is_open) for each, is_open in sizes]
 
 
-def _owned(identity: Identity, candidate: Candidate) -> bool:
+def owned(identity: Identity, candidate: Candidate) -> bool:
     """Whether the tenant pays that provider itself."""
     if identity.user_key is not None:
         return True
     stored = identity.stored_keys
     return identity.own_first and (candidate.deployment.upstream in stored or candidate.provider.name in stored)
-
-
-# Words
-
-
-def _seconds(seconds: float | None) -> bytes:
-    """As OpenAI writes a span: `120ms`, `7.66s`, `6m0s`."""
-    if seconds is None:
-        return b"never"
-    if seconds < 1:
-        return b"%dms" % -(-seconds * 1000 // 1)
-    if seconds < 60:
-        return b"%.2fs" % seconds
-    whole = round(seconds)
-    hours, rest = divmod(whole, 3600)
-    return (b"%dh" % hours if hours else b"") + b"%dm%ds" % divmod(rest, 60)
-
-
-def refusal(reached: Reached, asked: int = 0) -> Refused:
-    """429 for what comes back with time; 402 for money; 400 for what can never be had. `asked`: what there was no room
-    for.
-    """
-    bound, resets = reached.bound, reached.resets
-    whose = f"the {bound.scope} '{bound.of}'"
-    if bound.kind == "budget":
-        until = f"; it begins anew in {_span(resets)}" if resets is not None else ""
-        message = (
-            f"The budget{limit_of(bound)[len('the budget') :]} leaves no room for this request, which may cost up to"
-            f" {_usd(asked)}: {_usd(reached.used)} are used or reserved{until}. Fewer tokens (max_tokens) cost less."
-        )
-        return Refused(Fault(402, "budget_exceeded", message, "max_tokens", retry_after=resets))
-    if bound.kind == "concurrency":
-        message = f"{_many(reached.used, 'request')} of {whose} running, which is as many as may be at once."
-        return Refused(Fault(429, "concurrency_limit", message, retry_after=1.0))
-    limit = limit_of(bound)
-    if resets is None:
-        message = f"This request may come to {asked} tokens, more than {limit} ever allows; ask for fewer (max_tokens)."
-        return Refused(Fault(400, "request_too_large_for_limit", message, "max_tokens"))
-    message = (
-        f"{limit[:1].upper()}{limit[1:]} leaves no room: {reached.used} used or reserved; try again in {_span(resets)}."
-    )
-    return Refused(Fault(429, "rate_limit_exceeded", message, retry_after=resets))
-
-
-def limit_of(bound: Bound) -> str:
-    whose = f"the {bound.scope} '{bound.of}'"
-    if bound.kind == "budget":
-        return f"the budget of {whose}, {_usd(bound.amount)}{f' a {bound.period}' if bound.period else ''},"
-    what = _many(bound.amount, bound.kind.replace("_", " ").removesuffix("s"))
-    return f"the limit of {whose}, {what} {_per(bound.seconds)},"
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
-
-
-def _per(seconds: float) -> str:
-    return f"per {_SPANS[seconds]}" if seconds in _SPANS else f"in {seconds:g} s"
-
-
-def _span(seconds: float | None) -> str:
-    if seconds is None:
-        return "no time"
-    if seconds < 120:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 7200 else f"{round(seconds / 3600)} h"
-
-
-def _usd(nano: int) -> str:
-    return f"{nano / NANO:.9f}".rstrip("0").rstrip(".") + " USD"

@@ -112,6 +112,7 @@ class Parts:
         self.cors = Cors(settings.server.cors) if settings.server.cors else None
         self._live = Live(self.upstreams, lambda: self.pipeline.table, self._swap)
         self._take_over(before)
+        lasting.accounts.forget()
 
     def _swap(self, table: Table) -> None:
         self.pipeline.table = table

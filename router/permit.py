@@ -29,6 +29,7 @@ class Held(Protocol):
     """The part of a lease (router/leases.py) that is settled in the end."""
 
     def uses(self, record: Record) -> list[tuple[Bound, int, int]]: ...
+    def unused(self, bound: Bound) -> int: ...
 
 
 class Grants(Protocol):
@@ -36,6 +37,7 @@ class Grants(Protocol):
 
     def told(self, permit: "Permit") -> bytes: ...
     async def extend(self, permit: "Permit") -> bool: ...
+    def widen(self, permit: "Permit") -> bool | None: ...
     def fault(self, permit: "Permit") -> Fault: ...
 
 
@@ -71,6 +73,14 @@ class Permit:
     async def extend(self) -> None:
         """Ask for more, for a stream that has nearly used up what it has."""
         self.more = await self._limits.extend(self)
+
+    def widen(self) -> bool:
+        """More at once, for what has come already: whether that may go on. Where another machine must be asked first,
+        it may, for as long as one read is.
+        """
+        if self.more:
+            self.more = self._limits.widen(self) is not False
+        return self.more
 
     def fault(self) -> Fault:
         """What its stream is told, which ends here."""

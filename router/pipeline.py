@@ -151,17 +151,20 @@ class Pipeline:
                 story.task.uncancel()
         except EOFError:
             record.outcome, record.status = "client_gone", 499
+        except Exception:
+            record.outcome, record.status = "error", record.status or 500
+            raise
         finally:
             story.task = None  # the task holds this frame: a ring that only the collector would undo
             caller.on_gone = None
-            if call is not None and call.upload is not None:
-                call.upload.close()
             metrics.inflight -= 1
             self._running -= 1
             if self._leaving is not None and not self._running:
                 self._leaving.set()
             closed = story.close(monotonic())
             self._accounts.close(call, story)
+            if call is not None and call.upload is not None:
+                call.upload.close()
             if self._walker.counts_keys:
                 self._walker.spend(closed)
             self._recorder.record(closed, plan)

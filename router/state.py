@@ -1,6 +1,7 @@
 """Where what outlives a process lies, unless the configuration says otherwise."""
 
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +22,16 @@ def state_directory(env: Mapping[str, str]) -> Path:
 
 def ledger_url(state: Path) -> str:
     return f"sqlite:///{state / 'router.db'}"
+
+
+def refusal(state: Path) -> str:
+    """Why nothing can be written there; empty where it can."""
+    try:
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=state):
+            return ""
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 def spool_directory(state: Path) -> Path:

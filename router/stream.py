@@ -46,29 +46,10 @@ class Stream:
     """One caller's stream, of one upstream or, after a splice, of several. `_take` is all that a chunk pays."""
 
     __slots__ = (
-        "_call",
-        "_caller",
-        "_done",
-        "_dry",
-        "_echo",
-        "_ends",
-        "_failed",
-        "_fuse",
-        "_kept",
-        "_last_words",
-        "_notice",
-        "_plan",
-        "_room",
-        "_scrubber",
-        "_seam",
-        "_served",
-        "_splitter",
-        "_story",
-        "_task",
-        "_torn",
-        "_walker",
+        "_call", "_caller", "_done", "_dry", "_echo", "_ends", "_failed", "_fuse", "_kept", "_last_words", "_notice",
+        "_plan", "_room", "_scrubber", "_seam", "_served", "_splitter", "_story", "_task", "_torn", "_walker",
         "_writer",
-    )
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -123,7 +104,9 @@ class Stream:
                     break
                 rest = await self._one_stream()
         except asyncio.CancelledError:
-            if not self._story.gone:  # it is we who go
+            if self._story.gone:
+                await self._last_word()
+            else:  # it is we who go
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(FAREWELL):
                         await caller.finish(self._call.endpoint.dialect.fault_event(broken("shutdown")))
@@ -138,6 +121,23 @@ class Stream:
                 record.code = FUSED
             rest += self._last_words or self._call.endpoint.dialect.fault_event(broken(self._failed))
         await caller.finish(rest)
+
+    async def _last_word(self) -> None:
+        """Who leaves with all of an answer in hand still pays for what it used, thoughts that nobody sees included."""
+        if self._story.wrote or self._done or not self._ended():
+            return
+        with contextlib.suppress(Broken, TimeoutError):
+            async with asyncio.timeout(GRACE):
+                while not self._story.wrote and not await self._served.answer.pour(self._heard):
+                    pass
+
+    def _heard(self, data: bytes) -> bool:
+        for block in self._splitter.feed(data):
+            payload = sse.data(block)
+            used, _ = usage.of_event(payload) if payload is not None else (None, False)
+            if used is not None:
+                self._story.use(used)
+        return not self._story.wrote
 
     async def _one_stream(self) -> bytes:
         """Pass on what one upstream says, to its end or to where it broke (`_failed`); what is left to be said."""
@@ -275,9 +275,8 @@ class Stream:
     def _burnt(self, fuse: Permit, payload: bytes) -> bool:
         """Whether what was reserved for this stream is used up by this event, which then nobody gets."""
         fuse.written += estimates.tokens_in(payload)
-        left = fuse.most - fuse.written
-        if left >= 0:
-            self._dry = left < NEAR and fuse.more
+        if fuse.written <= fuse.most or fuse.widen():
+            self._dry = fuse.most - fuse.written < NEAR and fuse.more
             return False
         self._failed = FUSED
         self._last_words = self._call.endpoint.dialect.fault_event(fuse.fault())

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+import msgspec
+
 from router.bounds import Bound, Level
 from router.keys import Headers, Identity
 from router.lasting import Lasting
@@ -30,4 +32,5 @@ class Views:
         return (*(bound for bound, _ in identity.admission), *identity.reserved)
 
     def level(self, bound: Bound) -> Level:
-        return self._lasting.store.level(bound)
+        level = self._lasting.store.level(bound)
+        return msgspec.structs.replace(level, used=level.used - self._lasting.limits.leases.unused(bound))

@@ -35,7 +35,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("router.splice", "router.prices", "router.units"),
     ("router.permit",),
     ("router.story",),
-    ("router.estimates", "router.charges", "router.leases"),
+    ("router.estimates", "router.charges", "router.leases", "router.refusals"),
     ("router.translate", "router.failures", "router.crossing", "router.links"),
     ("router.catalog_view", "router.hub_view"),
     ("router.served", "router.coldstart"),

@@ -12,6 +12,8 @@ import re
 import signal
 import socket
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -22,7 +24,7 @@ from typing import Any, Final
 import httpx2
 import pytest
 
-from tests.running import Running, serving, supervisor_of
+from tests.running import Running, free_port, serving, supervisor_of
 
 PRICE: Final = {"input": 1000, "output": 1000}  # USD per million tokens: a token is a tenth of a cent
 TOKEN: Final = 1_000_000  # nano-USD
@@ -323,6 +325,19 @@ def test_absurd_numbers_break_nothing_and_come_back(router: Running, fields: dic
     assert settled(router, "rich4", concurrency=0)["concurrency"] == 0
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"max_tokens": "500"}, {"max_tokens": 500.0}, {"max_tokens": 20, "n": "25"}, {"max_tokens": 20, "n": 25.0},
+        {"max_completion_tokens": 1, "max_tokens": 500}, {"max_tokens": 1, "max_completion_tokens": 500},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_number_that_a_lenient_upstream_would_read_is_reserved_for(router: Running, fields: dict[str, Any]) -> None:
+    """0.2 USD are 200 tokens: 500 are refused, however they are written."""
+    assert ask(router, "poor0", chat(**fields)).status_code == 402
+
+
 ABSURD: Final[tuple[Any, ...]] = (
     {"prompt_tokens": 10**12, "completion_tokens": 10**12}, {"prompt_tokens": -5, "completion_tokens": -5},
     {"prompt_tokens": "9", "completion_tokens": []}, "nonsense", [], None, {},
@@ -336,6 +351,15 @@ def test_absurd_usage_is_estimated(router: Running, place: Path) -> None:
     for each in entries(place, "rich5", 2 * len(ABSURD)):
         assert each["estimated"] and 0 < each["input_tokens"] < 50 and 0 < each["output_tokens"] < 50
         assert each["charge"] == (each["input_tokens"] + each["output_tokens"]) * TOKEN
+
+
+def test_more_money_than_a_column_holds_is_in_the_ledger_all_the_same(router: Running, place: Path) -> None:
+    """10⁹ tokens at a dollar each, and a markup of 1000 %."""
+    most = {"prompt_tokens": 10**9, "completion_tokens": 10**9}
+    assert ask(router, "dear", chat("gold", {"usage": most}, max_tokens=1)).status_code == 200
+    (each,) = entries(place, "dear", 1)
+    assert each["cost"] > 0 and each["charge"] > 0
+    assert ask(router, "dear", chat("gold", max_tokens=1)).status_code == 402
 
 
 def test_a_price_of_nothing_costs_nothing_and_no_budget_stops_it(router: Running, place: Path) -> None:
@@ -356,6 +380,15 @@ def test_an_unknown_price_is_said_to_be_unknown(router: Running, place: Path) ->
 
 def _words(text: str) -> int:
     return text.count('"content": "word "')
+
+
+def test_a_stream_that_comes_all_at_once_is_not_ended_where_there_is_plenty(router: Running) -> None:
+    plenty = (["word "] * 40, ["x" * 4000], ["word "] * 5000)
+    for who, those in (("rich6", plenty), ("narrow", plenty), ("poor6", plenty[:1])):
+        for events in those:
+            answer = ask(router, who, chat(how={"events": events}, max_tokens=5, stream=True))
+            assert "budget_exceeded" not in answer.text and answer.text.rstrip().endswith("[DONE]"), (who, len(events))
+            assert _words(answer.text) == events.count("word ")
 
 
 @pytest.mark.parametrize(
@@ -396,6 +429,10 @@ def leave(running: Running, who: str, body: dict[str, Any], at: str) -> None:
             time.sleep(0.05)
         elif at == "reading":
             opened.recv(1)
+        elif at == "answered":
+            got = b""
+            while b'"finish_reason"' not in got:
+                got += opened.recv(65536)
         elif at == "reset":
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
 
@@ -407,6 +444,15 @@ def test_who_leaves_at_any_moment_leaves_nothing_reserved(router: Running, place
             leave(router, who, chat(how={"delay": 0.1, "pause": 0.02, "events": ["word "] * 20}, stream=stream), at)
     assert settled(router, who, concurrency=0)["concurrency"] == 0
     assert _agree(router, place, who) > 0
+
+
+def test_who_leaves_with_all_of_an_answer_pays_for_the_thoughts_behind_it(router: Running, place: Path) -> None:
+    """What a model thought unseen is told last, and a caller who has its answer need not wait for that."""
+    thought = {"prompt_tokens": 10, "completion_tokens": 900, "completion_tokens_details": {"reasoning_tokens": 899}}
+    body = chat(how={"events": ["42"], "late": 0.2, "usage": thought}, stream=True)
+    leave(router, "rich6", body, "answered")
+    found = [each for each in entries(place, "rich6", 4) if each["outcome"] == "client_gone"]
+    assert [each["charge"] for each in found] == [910 * TOKEN]
 
 
 def test_the_place_of_one_who_reads_slowly_is_his_until_he_has_gone(router: Running) -> None:
@@ -609,6 +655,16 @@ def test_a_start_with_files_that_are_rubbish_serves(mock: Mock, tmp_path: Path, 
                     return
                 time.sleep(0.05)
             raise AssertionError("nobody is told")
+
+
+@pytest.mark.slow
+def test_a_state_directory_that_cannot_be_written_to_is_said_at_the_start(mock: Mock, tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file")
+    file = tmp_path / "config.yaml"
+    file.write_text(config(mock, tmp_path))
+    command = [sys.executable, "-m", "router", "serve", "--config", str(file), "--port", str(free_port())]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode != 0 and "cannot be written to" in done.stderr and "Traceback" not in done.stderr
 
 
 def _under_load(running: Running, strike: Any, seconds: float = 1.0) -> Counter[int]:

@@ -12,7 +12,8 @@ stores: {{shared: "{redis}", ledger: "off"}}
 virtual_keys: [{{name: alice, key: {key}}}]
 upstreams:
   sandbox: {{provider: sandbox, limits: {{requests: 1000/hour}}}}
-  other: {{provider: openai, base_url: "http://127.0.0.1:9", keys: [{{key: sk-CanaryOne000000000, name: one, weight: 2}}]}}
+  other:
+    {{provider: openai, base_url: "http://127.0.0.1:9", keys: [{{key: sk-CanaryOne000000000, name: one, weight: 2}}]}}
 tables: []
 """
 

@@ -165,6 +165,31 @@ def test_who_leaves_before_an_answer_owes_what_was_read(accounts: Accounts, ledg
     assert held(accounts, who) == [1, 0, read, charge]
 
 
+def test_who_leaves_before_a_picture_comes_owes_what_was_asked_for(
+    accounts: Accounts, ledger: Ledger, file: Path
+) -> None:
+    """The provider makes it all the same; else a tenant could spend our money and none of its own."""
+    who, plan = alice(budget="1 USD/day"), plan_of(candidate(task="text-to-image", told={"image": 0.1}))
+    story, call = told_of("e1", who), call_of({"model": "org/m", "prompt": "a cat", "n": 2}, "text-to-image")
+    call = msgspec.structs.replace(call, identity=who)
+    story.endpoint = call.endpoint
+    begun(accounts, story, call, plan)
+    story.candidate = plan.attempts[0]
+    story.record.upstream, story.record.billing, story.record.outcome = "groq", "routed", "client_gone"
+    accounts.close(call, story)
+    assert [row[2:4] for row in rows(ledger, file)] == [(NANO // 5, NANO // 5)] and held(accounts, who) == [NANO // 5]
+
+
+def test_who_leaves_before_anybody_was_asked_owes_nothing(accounts: Accounts, ledger: Ledger, file: Path) -> None:
+    who = alice(**EVERYTHING)
+    story, call = told_of("e1", who), chat(who)
+    begun(accounts, story, call)
+    story.record.outcome = "client_gone"
+    accounts.close(call, story)
+    assert [row[1:4] for row in rows(ledger, file)] == [("client_gone", 0, 0)]
+    assert held(accounts, who) == [1, 0, 0, 0]
+
+
 @pytest.mark.parametrize("how", ["hit", "joined"])
 def test_what_was_kept_is_in_the_ledger_for_nothing(accounts: Accounts, ledger: Ledger, file: Path, how: Any) -> None:
     who = alice(**EVERYTHING)
@@ -230,6 +255,26 @@ def test_without_a_ledger_limits_hold_all_the_same() -> None:
     served(story)
     accounts.close(call, story)
     assert held(accounts, who) == [19_000]
+
+
+class Broken(Ledger):
+    """One whose entries cannot be written, for a reason that nobody thought of."""
+
+    def settle(self, entry: Any) -> None:
+        raise RuntimeError("boom")
+
+
+def test_what_was_held_comes_back_whatever_becomes_of_the_entry(file: Path, tmp_path: Path) -> None:
+    ledger = Broken(Sqlite(file), tmp_path / "other", 8 << 20, 64 << 10)
+    ledger.open()
+    accounts, who = Accounts(Limits(MemoryStore()), ledger), alice(**EVERYTHING)
+    story, call = told_of("e1", who), chat(who)
+    begun(accounts, story, call)
+    served(story)
+    with contextlib.suppress(RuntimeError):
+        accounts.close(call, story)
+    assert held(accounts, who)[1] == 0
+    asyncio.run(ledger.close())
 
 
 # Models
@@ -323,6 +368,20 @@ def test_who_pays_the_provider_himself_goes_on_and_is_written_down_later(tmp_pat
                 break
             time.sleep(0.01)
         assert ("e", "ok", 19_000, 0, 0, 5) in rows(ledger, place / "router.db")
+
+
+def test_a_key_of_one_s_own_for_another_place_is_none_for_this_one(tmp_path: Path) -> None:
+    with filled(tmp_path) as (ledger, _):
+        accounts = Accounts(Limits(MemoryStore()), ledger)
+        who = Identity("eve", stored_keys={"together": Secret("sk-own-0000000000000000")})
+        with pytest.raises(Refused):
+            begun(accounts, told_of("e", who), chat(who))
+
+
+def test_what_nobody_pays_for_goes_on_though_it_cannot_be_written_down(tmp_path: Path) -> None:
+    with filled(tmp_path) as (ledger, _):
+        accounts, who = Accounts(Limits(MemoryStore()), ledger), Identity("eve")
+        begun(accounts, told_of("e", who), chat(who), plan_of(candidate("tgi", local=True)))
 
 
 # Budgets outlive who counts them

@@ -44,7 +44,7 @@ def test_what_is_no_prompt_has_no_tokens() -> None:
     ("body", "most"),
     [
         ({"max_tokens": 50}, 50),
-        ({"max_completion_tokens": 40, "max_tokens": 50}, 40),
+        ({"max_completion_tokens": 40, "max_tokens": 50}, 50),
         ({"max_tokens": 50, "n": 3}, 150),
         ({"max_tokens": 50, "n": 2, "best_of": 5}, 250),
         ({"max_tokens": 50, "prompt": ["a", "b", "c"]}, 150),

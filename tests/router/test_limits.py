@@ -115,6 +115,18 @@ def test_more_than_was_reserved_is_counted_where_it_was_used(limits: Limits) -> 
     assert refused(lambda: reserved(limits, who, hold="next")).fault.code in ("budget_exceeded", "rate_limit_exceeded")
 
 
+def test_settling_twice_gives_nothing_back_twice(limits: Limits) -> None:
+    who = alice(**ALL)
+    others = reserved(limits, who, hold="other")
+    permit = reserved(limits, who, stream=True)
+    assert asyncio.run(limits.extend(permit)) or True
+    limits.settle(permit, Record("r"))
+    once = levels(limits, who)
+    limits.settle(permit, Record("r"))
+    assert levels(limits, who) == once
+    limits.settle(others, Record("r"))
+
+
 @pytest.mark.parametrize("kind", ["requests", "concurrency"])
 def test_a_refusal_at_the_head_takes_nothing(limits: Limits, kind: str) -> None:
     who = alice(**{"requests": "1/minute", "concurrency": 9} if kind == "requests" else {**ALL, "concurrency": 1})

@@ -73,6 +73,7 @@ class Router:
         self._reloading = asyncio.Lock()
         self._background: set[asyncio.Task[object]] = set()
         operators = self._operators = Operators(self, self._lasting.recorder, self._siblings, _unknown)
+        self._usage = UsageViews(Views(self, self._lasting), operators.is_operator, _unknown)
         errors: Any = {404: _unknown_path, 405: _wrong_method}
         self._starlette = Starlette(
             routes=[
@@ -83,7 +84,7 @@ class Router:
                     operators.guarded,
                     changed=self._lasting.keys_changed,
                 ).routes(),
-                *UsageViews(Views(self, self._lasting), operators.is_operator, _unknown).routes(),
+                *self._usage.routes(),
                 Route("/v1/messages", self._not_here, methods=["GET", "POST"]),
                 Route("/", self._root),
                 *Hub(self, _unknown).routes(),
@@ -155,6 +156,7 @@ class Router:
             for task in self._background:
                 task.cancel()
             await asyncio.gather(*self._background, return_exceptions=True)
+            self._usage.close()
             await self._siblings.close()
             await self._parts.close()
             if self._sandbox is not None:

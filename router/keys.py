@@ -46,7 +46,9 @@ Headers = list[tuple[bytes, bytes]]
 
 @dataclass(slots=True, eq=False)
 class _Known:
-    """`whole`: nothing is missing that a store has. `gone`: digests of revoked keys. `rows`: what was made of each."""
+    """`whole`: nothing is missing that a store has; `sure`: nor what it may have had since. `gone`: digests of revoked
+    keys. `rows`: what was made of each.
+    """
 
     by_digest: dict[bytes, Identity]
     open: bool
@@ -54,6 +56,7 @@ class _Known:
     generation: int = -1
     gone: frozenset[bytes] = frozenset()
     rows: dict[KeyRow, Identity] = field(default_factory=dict)
+    sure: bool = True
     # By the whole raw header value: a hash and three slices less for each request of a caller seen before.
     seen: LRUCache[bytes | None, Identity] = field(default_factory=lambda: LRUCache(KEPT))
 
@@ -106,7 +109,9 @@ class Keyring:
         An older snapshot than the present one is passed over. A key of the file stays the file's.
         """
         before = self._known
-        if snapshot.generation <= before.generation:
+        if snapshot.generation < before.generation or (
+            snapshot.generation == before.generation and before.sure >= snapshot.sure
+        ):
             return 0
         rows, gone, bad = {}, set(), 0
         for row in snapshot.rows:
@@ -119,7 +124,7 @@ class Keyring:
                 bad += 1
         by_digest = {bytes.fromhex(row.digest): each for row, each in rows.items()} | dict(self._of_file)
         is_open = self._always_open or (self._may_be_open and not snapshot.rows)
-        self._known = _Known(by_digest, is_open, True, snapshot.generation, frozenset(gone), rows)
+        self._known = _Known(by_digest, is_open, True, snapshot.generation, frozenset(gone), rows, snapshot.sure)
         return bad
 
     def of_file(self) -> Iterable[Identity]:
@@ -183,7 +188,8 @@ class Keyring:
         question.known.seen[question.raw] = identity
 
     def _unknown(self, known: _Known, credential: bytes) -> Identity:
-        if not known.whole and (self._user_keys or not self._always_open):  # it may be ours: no 401, and to no provider
+        missing = not (known.whole and (known.sure or self._user_keys))  # a bearer is likelier a provider's
+        if missing and (self._user_keys or not self._always_open):  # it may be ours: no 401, and to no provider
             message = "The keys that callers have cannot be looked up now; ask again."
             raise Refused(Fault(503, "keys_unavailable", message, retry_after=RETRY))
         if self._user_keys and _VISIBLE(credential):

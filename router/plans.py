@@ -203,10 +203,13 @@ class KeyRow(msgspec.Struct, frozen=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """All keys that a store has, revoked ones too. `generation` only grows."""
+    """All keys that a store has, revoked ones too. `generation` only grows. `sure`: the store says so, not a file that
+    was written by a process before this one: there may be more keys since.
+    """
 
     generation: int
     rows: tuple[KeyRow, ...] = ()
+    sure: bool = True
 
 
 def key_of(row: KeyRow) -> VirtualKey:

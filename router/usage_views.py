@@ -62,6 +62,7 @@ class UsageViews:
         self._is_operator = is_operator
         self._unknown = unknown
         self._running = 0
+        self._open: set[sql.Database] = set()
 
     def routes(self) -> list[Route]:
         return [
@@ -141,7 +142,7 @@ class UsageViews:
         if self._running >= AT_ONCE:
             raise Refused(Fault(503, "ledger_busy", "The ledger is being read by others; ask again.", retry_after=1.0))
         self._running += 1
-        asking = asyncio.ensure_future(asyncio.to_thread(_asked, url, question))
+        asking = asyncio.ensure_future(asyncio.to_thread(self._asked, url, question))
         asking.add_done_callback(self._over)  # not when the caller leaves: the thread goes on to its end
         try:
             return await asyncio.shield(asking)
@@ -149,19 +150,25 @@ class UsageViews:
             said = "The ledger's database cannot be reached at the moment; models are served all the same."
             raise Refused(Fault(503, "ledger_unavailable", said, retry_after=5.0)) from None
 
+    def _asked(self, url: str, question: Callable[[Reports], Found]) -> Found:
+        database = sql.database(url)
+        self._open.add(database)
+        try:
+            database.open()
+            return question(Reports(database))
+        finally:
+            self._open.discard(database)
+            database.close()
+
+    def close(self) -> None:
+        """Who still waits for the ledger does so no longer: the process would wait for him."""
+        for each in list(self._open):
+            each.interrupt()
+
     def _over(self, asking: "asyncio.Future[Any]") -> None:
         self._running -= 1
         if not asking.cancelled():
             asking.exception()  # looked at, where nobody waits for it any more
-
-
-def _asked(url: str, question: Callable[[Reports], Found]) -> Found:
-    database = sql.database(url)
-    try:
-        database.open()
-        return question(Reports(database))
-    finally:
-        database.close()
 
 
 async def _body(request: Request) -> bytes:

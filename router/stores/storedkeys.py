@@ -168,8 +168,10 @@ class StoredKeys:
         if self._database is None:
             self._database = self._connect()
         rows = KeyRows(self._database)
-        known = self._snapshot.generation if self._snapshot is not None else -1
-        return rows.load() if rows.version() > known else None
+        known = self._snapshot
+        if known is None or rows.version() > known.generation:
+            return rows.load()
+        return None if known.sure else msgspec.structs.replace(known, sure=True)
 
     def _take(self, snapshot: Snapshot, write: bool = True) -> None:
         with self._lock:
@@ -193,7 +195,7 @@ class StoredKeys:
             kept = msgspec.json.decode(self._file.read_bytes(), type=_Kept)
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):
             return None
-        return kept.snapshot if kept.of == self._of else None
+        return msgspec.structs.replace(kept.snapshot, sure=False) if kept.of == self._of else None
 
     def _write(self, snapshot: Snapshot) -> None:
         """Whole or not at all. That the state directory cannot be written to matters to the next start alone."""

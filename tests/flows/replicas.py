@@ -26,7 +26,7 @@ SOLD: Final = 40  # of the tight limit, and of the purse
 CALLERS: Final = 6  # of each replica
 CHAT: Final = {"model": "chat", "max_tokens": 16, "messages": [{"role": "user", "content": "hello there"}]}
 _CONFIG: Final = """
-server: {{workers: {workers}, drain_delay: 0s}}
+server: {{workers: {workers}, drain: {drain}, drain_delay: 0s}}
 auth: {{admin_key: {admin}}}
 stores: {{shared: "{shared}", ledger: "{ledger}", directory: "{state}"}}
 plans:
@@ -79,15 +79,16 @@ def stores(postgres: PostgresServer, postgres_url: str) -> Iterator[Stores]:
     redis.close()
 
 
-def config(stores: Stores, state: Path, workers: int = 1, shared: str = "") -> str:
+def config(stores: Stores, state: Path, workers: int = 1, shared: str = "", drain: str = "60s") -> str:
     return _CONFIG.format(
-        workers=workers, admin=ADMIN, shared=shared or stores.redis.url, ledger=stores.url, state=state, **KEYS
+        workers=workers, drain=drain, admin=ADMIN, shared=shared or stores.redis.url, ledger=stores.url,
+        state=state, **KEYS,
     )  # fmt: skip
 
 
 @contextlib.contextmanager
 def replicas(
-    stores: Stores, place: Path, count: int = 2, workers: int = 1, shared: str = ""
+    stores: Stores, place: Path, count: int = 2, workers: int = 1, shared: str = "", drain: str = "60s"
 ) -> Iterator[list[Running]]:
     """`shared`: what they count in, where that is not Redis."""
     with contextlib.ExitStack() as stack:
@@ -95,7 +96,7 @@ def replicas(
         for number in range(count):
             here = place / f"replica{number}"
             here.mkdir(exist_ok=True)
-            found.append(stack.enter_context(serving(config(stores, here / "state", workers, shared), here)))
+            found.append(stack.enter_context(serving(config(stores, here / "state", workers, shared, drain), here)))
         yield found
 
 

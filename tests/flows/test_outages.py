@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import httpx2
+import psycopg
 import pytest
 
 from tests.flows.faults import POSTGRES, REDIS, anew, both
@@ -73,9 +74,10 @@ def test_it_starts_and_serves_while_both_stores_are_away(stores: Stores, tmp_pat
             recovered([running])
             written([running])
             assert len(stores.requests()) == 3
+            assert opens(running, UNKNOWN)[:2] == (401, "invalid_api_key")
     finally:
         stores.postgres.start()
-    assert unknown[:2] == (401, "invalid_api_key")  # all keys are known
+    assert unknown[:2] == (503, "keys_unavailable")  # it may have been made since
     longest = max(each[2] for each in (*known, first))
     print(f"ready after {ready:.1f} s without stores; the longest request took {longest * 1e3:.0f} ms")
     assert longest < 0.5
@@ -183,3 +185,27 @@ def test_money_that_was_spent_stays_spent_when_everything_was_stopped_and_redis_
         again = bought(running, 30)
     print(f"of {SOLD} pictures 30 were had before everything was stopped, {again} after it")
     assert again == SOLD - 30
+
+
+@pytest.mark.slow
+def test_it_stops_in_its_time_while_somebody_asks_a_database_that_hangs(stores: Stores, tmp_path: Path) -> None:
+    def ask(running: Running) -> None:
+        with contextlib.suppress(httpx2.TransportError):
+            headers = {"authorization": f"Bearer {ADMIN}"}
+            httpx2.get(f"{running.base}/admin/usage", headers=headers, timeout=4)
+
+    with replicas(stores, tmp_path, count=1, drain="1s") as (running,):
+        ask(running)
+        held = psycopg.connect(stores.url)
+        held.execute("LOCK TABLE entries IN ACCESS EXCLUSIVE MODE")
+        asking = threading.Thread(target=ask, args=(running,))
+        asking.start()
+        time.sleep(0.4)
+        stores.postgres.stop()
+        began = time.monotonic()
+    took = time.monotonic() - began
+    stores.postgres.resume()
+    held.close()
+    asking.join()
+    print(f"stopped in {took:.1f} s")
+    assert took < 5

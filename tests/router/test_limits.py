@@ -12,12 +12,13 @@ from router import estimates
 from router.bounds import NANO, Bound, LimitSettings, Reached, bounds_of
 from router.errors import Refused
 from router.identity import Identity, Licence
-from router.limits import TAGS, Limits, estimated, metered, refusal
+from router.limits import TAGS, Limits, estimated, metered
 from router.permit import NEAR, Estimate, Permit
 from router.plans import PlanSettings
 from router.prices import Price as PriceOf
 from router.prices import Prices, Rates
 from router.record import Record
+from router.refusals import refusal
 from router.routing import Plan, Route
 from router.secrets import Secret
 from router.stores.memory import MemoryStore

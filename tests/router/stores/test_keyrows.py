@@ -97,7 +97,7 @@ def test_a_key_is_shown_once_and_only_its_digest_is_kept(rows: KeyRows, opened: 
     given = {"tenant": "acme", "plan": "free", "limits": {"budget": "20 USD/month"}, "metadata": {"team": "a"}}
     secret, made = rows.create("laptop", given)
     assert secret.startswith("hf_") and rows.rows() == [made]
-    assert rows.create("other", {}, "sk")[0].startswith("sk-")
+    assert rows.create("others", {}, "sk")[0].startswith("sk-")
     assert made.digest == digest_of(secret.encode()).hex() and made.hint == secret[-4:]
     assert (made.name, made.tenant, made.created, made.expires) == ("laptop", "acme", NOW, None)
     written = repr([list(opened.rows(f"SELECT * FROM {table}")) for table in ("virtual_keys", "changes")])
@@ -171,7 +171,7 @@ def test_rotating_again_prolongs_no_older_key_and_an_end_stays_an_end(rows: KeyR
 
 def test_a_revoked_name_is_closed_with_every_key_of_it(rows: KeyRows, clock: Clock) -> None:
     keys = [rows.create("laptop", {})[0], rows.rotate("laptop")[0]]
-    other, _ = rows.create("other", {})
+    other, _ = rows.create("others", {})
     assert rows.revoke("laptop") == 2
     keyring = ring(rows.load(), clock)
     assert not any(opens(keyring, each) for each in keys) and opens(keyring, other)

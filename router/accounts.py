@@ -55,6 +55,11 @@ class Accounts:
         story.permit = permit = Permit(self.limits, identity, story.record.entry)
         await self.limits.admit(permit)
 
+    def lends(self, call: Call, known: Plan, story: Story) -> bool:
+        """Whether it has its reservation already, of what was taken for many: nothing has to be waited for."""
+        kept = self._leases.get((id(call.identity), id(known)))
+        return kept is not None and story.permit is not None and self.limits.lend(story.permit, kept[2], call)
+
     async def reserve(self, call: Call, known: Plan, story: Story, table: Table) -> None:
         """By the body. `known`: the route's plan, which is the same for every such call. Raises Refused."""
         identity = call.identity
@@ -87,6 +92,7 @@ class Accounts:
         if lease.metered:
             running = [bound for bound, _ in identity.admission if bound.kind == "concurrency"]
             self.limits.leases.offer(lease, parts_of(known, identity, self.prices), running)
+            self.limits.show(lease, identity)
         if len(self._leases) >= LEASES:
             self._leases.clear()
         kept = self._leases[id(identity), id(known)] = identity, known, lease

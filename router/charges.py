@@ -31,6 +31,10 @@ def cost_of(record: Record, price: Price | None, written: int = 0) -> int | None
     if price is None:
         return None
     read, wrote = record.input_tokens, record.output_tokens
+    if (flat := price.flat) is not None and not (record.images or record.media_seconds or record.characters):
+        each, more, cached = flat  # as it nearly always is
+        total = read * each + wrote * more + (min(record.cached_tokens, read) * cached if record.cached_tokens else 0)
+        return min(-(-total // MILLION), MOST)
     tokens: int | None = 0
     if price.by_token:
         cached = min(record.cached_tokens, read)

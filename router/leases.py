@@ -54,6 +54,7 @@ class Lease:
         "open",
         "part",
         "rests_until",
+        "shown",
     )
 
     def __init__(self, bounds: tuple[Bound, ...], metered: bool) -> None:
@@ -61,6 +62,7 @@ class Lease:
         self.metered = metered
         self.part: tuple[tuple[Bound, int], ...] = ()
         self.ends: tuple[tuple[Bound, int, int], ...] = ()  # what one request gives back, by its kind's place
+        self.shown: tuple[tuple[Bound, int, bytes], ...] = ()  # in heads: of which bound, its part, and how
         self.estimate = Estimate()
         self.open = False
         self.left = 0

@@ -39,7 +39,6 @@ class Limits:
         self._store = store
         self._remote = store.remote
         self.leases = Leases(store)
-        self._templates: dict[str, tuple[int, bytes]] = {}  # of headers, by bound: for which amount
         self.refused: dict[tuple[str, str], int] = {}  # (tenant, limit) → how often
 
     @property
@@ -166,6 +165,14 @@ class Limits:
 
     def told(self, permit: Permit) -> bytes:
         """`x-ratelimit-…` for requests and tokens, of the bound with the least room of each."""
+        lease = permit.lease
+        if lease is not None and lease.shown:
+            lines = b""
+            for bound, part, template in lease.shown:
+                level = self._store.level(bound)
+                left = bound.amount - level.used + part * lease.left
+                lines += template % (left if left > 0 else 0, seconds_of(level.resets))
+            return lines
         requests = self._tightest([bound for bound, _ in permit.identity.admission if bound.kind == "requests"], None)
         bounds = permit.bounds or permit.identity.reserved
         return requests + self._tightest([bound for bound in bounds if bound.kind == "tokens"], permit.lease)
@@ -180,13 +187,14 @@ class Limits:
             if other.amount - more.used < bound.amount - level.used:
                 bound, level = other, more
         used = level.used - (lease.unused(bound) if lease is not None else 0)
-        known = self._templates.get(bound.name)
-        if known is None or known[0] != bound.amount:
-            if len(self._templates) >= TAGS:
-                self._templates.clear()
-            kind = bound.kind.encode()
-            known = self._templates[bound.name] = bound.amount, _SHOWN % (kind, bound.amount, kind, kind)
-        return known[1] % (max(0, bound.amount - used), seconds_of(level.resets))
+        return _template(bound) % (max(0, bound.amount - used), seconds_of(level.resets))
+
+    def show(self, lease: Lease, identity: Identity) -> None:
+        """Make ready what the heads of answers say, where no more than one bound of a kind has to be looked at."""
+        requests = [(bound, 0) for bound, _ in identity.admission if bound.kind == "requests"]
+        tokens = [(bound, amount) for bound, amount in lease.part if bound.kind == "tokens"]
+        if lease.part and len(requests) < 2 and len(tokens) < 2:
+            lease.shown = tuple((bound, part, _template(bound)) for bound, part in requests + tokens)
 
     def _refusal(self, identity: Identity, reached: Reached, asked: int = 1) -> Refused:
         bound = reached.bound
@@ -194,6 +202,11 @@ class Limits:
         if tag in self.refused or len(self.refused) < TAGS:
             self.refused[tag] = self.refused.get(tag, 0) + 1
         return refusal(reached, asked)
+
+
+def _template(bound: Bound) -> bytes:
+    kind = bound.kind.encode()
+    return _SHOWN % (kind, bound.amount, kind, kind)
 
 
 def metered(bounds: Iterable[Bound]) -> bool:

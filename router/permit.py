@@ -28,6 +28,9 @@ class Estimate(msgspec.Struct, frozen=True, gc=False):
 class Held(Protocol):
     """The part of a lease (router/leases.py) that is settled in the end."""
 
+    left: int
+    shown: tuple[tuple[Bound, int, bytes], ...]
+
     def uses(self, record: Record) -> list[tuple[Bound, int, int]]: ...
     def unused(self, bound: Bound) -> int: ...
 

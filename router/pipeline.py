@@ -176,7 +176,8 @@ class Pipeline:
         """Reserve for it, and answer it: from what is kept, or from upstream. `known`: the plan before it was put in
         order for this call.
         """
-        if story.permit is not None or known.route.special:
+        accounts = self._accounts
+        if (story.permit is not None or known.route.special) and not accounts.lends(call, known, story):
             await self._accounts.reserve(call, known, story, self.table)
         if call.endpoint.raw or plan.route.cache:
             key = self._keeper.key(call, plan.route)

@@ -77,6 +77,7 @@ class Price(msgspec.Struct, frozen=True, gc=False):
     character: int | None = None
     least_seconds: int = 0
     steps: tuple[tuple[int, Rates], ...] = ()
+    flat: tuple[int, int, int] | None = None  # input, output, and what a cached token costs beside: where that is all
 
     @property
     def by_token(self) -> bool:
@@ -100,11 +101,13 @@ class Prices:
 
     def of(self, candidate: Candidate) -> Price | None:
         now = self._clock()
-        if now >= self._until or len(self._known) >= KEPT:
+        if now >= self._until:
             self._known.clear()
             self._until = now + FRESH
         known = self._known.get(id(candidate.deployment))
         if known is None:
+            if len(self._known) >= KEPT:
+                self._known.clear()
             deployment = candidate.deployment
             price = compiled(deployment, candidate.provider.name, now)
             known = self._known[id(deployment)] = deployment, price
@@ -117,6 +120,24 @@ class Prices:
 
 
 def compiled(deployment: Deployment, provider: str, now: float) -> Price | None:
+    price = _compiled(deployment, provider, now)
+    return None if price is None else msgspec.structs.replace(price, flat=_flat(price))
+
+
+def _flat(price: Price) -> tuple[int, int, int] | None:
+    rates = price.rates
+    if (
+        price.steps
+        or rates.input is None
+        or rates.output is None
+        or rates.written is not None
+        or rates.reasoning is not None
+    ):
+        return None
+    return rates.input, rates.output, 0 if rates.cached is None else rates.cached - rates.input
+
+
+def _compiled(deployment: Deployment, provider: str, now: float) -> Price | None:
     told_by: tuple[tuple[Source, Mapping[str, float | None]], ...] = (
         ("config", deployment.price),
         ("table", deployment.row.price),

@@ -69,7 +69,10 @@ class Bucket:
         return Reached(self.bound, units(*moment, now, self.amount, self.span), wait)
 
     def level(self, now: int) -> Level:
-        return Level(units(self.at, self.rest, now, self.amount, self.span), max(0, self.at - now) / NANO)
+        ahead = self.at - now
+        if ahead < 0:
+            return Level(0, 0.0)
+        return Level(-((-ahead * self.amount - self.rest) // self.span), ahead / NANO)
 
     def seed(self, used: int) -> None:
         pass
@@ -248,6 +251,9 @@ class MemoryStore:
 
     def level(self, bound: Bound) -> Level:
         now = self._clock()
+        slot = self._slots.get(bound.name)
+        if slot is not None and slot.bound is bound:
+            return slot.level(now)
         _, slot = seen(self._slots, bound)
         if slot is None:
             slot = self._made(bound)

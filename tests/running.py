@@ -9,9 +9,10 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
@@ -41,6 +42,26 @@ class Running:
                     return each
             time.sleep(0.05)
         raise AssertionError(f"no record of {request_id}")
+
+    def looked_up(self, request_id: str) -> dict[str, Any]:
+        """What operators see of one request, once it has ended: its caller may know that a moment before."""
+        path = f"/admin/requests/{request_id}"
+        found: dict[str, Any] = self.shows(path, lambda answer: answer.status_code == 200).json()
+        return found
+
+    def shows(self, path: str, wanted: Callable[[httpx2.Response], bool]) -> httpx2.Response:
+        """What stands at a path of the operators', once it is what is wanted."""
+        with httpx2.Client(base_url=self.base, verify=False) as client:
+            for _ in range(100):
+                answer = client.get(path)
+                if wanted(answer):
+                    return answer
+                time.sleep(0.02)
+        raise AssertionError(answer.text)
+
+    def is_idle(self) -> bool:
+        """No request is in flight any more."""
+        return bool(self.shows("/metrics", lambda answer: "router_inflight_requests 0.0" in answer.text))
 
     def written(self) -> int:
         """How many records there are, with those of every request that has ended by now."""
@@ -94,17 +115,19 @@ def serving(config: str, place: Path, verify: ssl.SSLContext | None = None) -> I
     with running.log.open("wb") as out, running.errors.open("wb") as err:
         server = subprocess.Popen(command, stdout=out, stderr=err, env={**os.environ, "PYTHONPATH": root})
     try:
-        for _ in range(200):
-            with contextlib.suppress(httpx2.TransportError):
-                if httpx2.get(running.base + "/health/readiness", verify=verify or True).status_code == 200:
-                    break
-            assert server.poll() is None, running.errors.read_text()
-            time.sleep(0.05)
+        with httpx2.Client(base_url=running.base, verify=verify or False, timeout=5) as client:
+            for _ in range(500):
+                with contextlib.suppress(httpx2.TransportError):
+                    if client.get("/health/readiness").status_code == 200:
+                        break
+                assert server.poll() is None, running.errors.read_text()
+                time.sleep(0.02)
         yield running
-        with contextlib.suppress(httpx2.TransportError):
-            assert not leaked(httpx2.get(running.base + "/metrics", verify=verify or True).text)
-            recent = httpx2.get(running.base + "/admin/requests", verify=verify or True)
-            assert not leaked(recent.text)
+        with (
+            contextlib.suppress(httpx2.TransportError),
+            httpx2.Client(base_url=running.base, verify=verify or False, timeout=5) as client,
+        ):
+            assert not leaked(client.get("/metrics").text + client.get("/admin/requests").text)
     finally:
         server.send_signal(signal.SIGTERM)
         assert server.wait(10) == 0, running.errors.read_text()

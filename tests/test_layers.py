@@ -5,6 +5,7 @@ new module is entered here, which is when its place is thought about.
 """
 
 import ast
+import functools
 import sys
 from pathlib import Path
 
@@ -128,6 +129,7 @@ def layer_of(module: str) -> tuple[int, str] | None:
     return found if found and (found[1] != "router") else None
 
 
+@functools.cache
 def imports_of(path: Path) -> list[str]:
     """What a file imports, as the most exact module names of ours, or the top package of others'."""
     found = []

@@ -153,7 +153,7 @@ def test_a7_a29_no_header_of_the_callers_goes_up(line: str, running: Running, up
 
 
 def test_a9_what_follows_an_answer_is_never_the_next_callers(running: Running) -> None:
-    for _ in range(30):
+    for _ in range(15):
         ask(running, {**SAY, "model": "smuggles"})
         found = ask(running, SAY)
         assert found.status_code == 200 and found.json()["model"] == "m"

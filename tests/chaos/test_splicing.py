@@ -138,7 +138,7 @@ ROUTES = (
 @pytest.fixture(scope="module")
 def running(upstreams: tuple[Chaos, Chaos], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     one, two = upstreams
-    clocks = "timeouts: {silence: 400ms, first_event: 2s, last_candidate: 400ms}"
+    clocks = "timeouts: {silence: 400ms, first_event: 1s, last_candidate: 400ms}"
     config = (
         f"virtual_keys: [{{name: alice, key: {KEY}}}]\n"
         f"upstreams:\n  one: {{provider: openai, base_url: 'http://127.0.0.1:{one.port}/v1', {clocks}}}\n"
@@ -158,17 +158,12 @@ def ask(running: Running, model: str, request_id: str = "", **more: Any) -> Answ
     return asyncio.run(one())
 
 
-def record(running: Running, request_id: str) -> dict[str, Any]:
-    found: dict[str, Any] = httpx2.get(f"{running.base}/admin/requests/{request_id}").json()
-    return found
-
-
 def test_a_stream_that_dies_is_said_anew_and_the_caller_sees_each_token_once(running: Running) -> None:
     answer = ask(running, "again", "anew")
     assert answer.whole and answer.done and answer.usage["completion_tokens"] == 60
     assert answer.models[0] == "dies" and answer.models[-1] == "second"  # the last event names who finished
     assert answer.comments == [": restarted by two"]
-    noted = record(running, "anew")
+    noted = running.looked_up("anew")
     assert noted["outcome"] == "ok" and noted["upstream"] == "two" and noted["output_tokens"] == 60
     assert noted["splices"] == [{"upstream": "one", "reason": "closed", "result": "restarted", "to": "two/whole"}]
     assert [each["verdict"] for each in noted["tries"]] == ["serve", "serve"]
@@ -180,7 +175,7 @@ def test_a_stream_is_continued_where_the_deployment_writes_on(running: Running, 
     asked = upstreams[1].of("continuing")[-1].body
     assert asked["messages"][-1] == {"role": "assistant", "content": "".join(WORDS[:40])}
     assert asked["max_tokens"] == 60 and asked["continue_final_message"] is True
-    assert record(running, "on")["splices"][0]["result"] == "continued"
+    assert running.looked_up("on")["splices"][0]["result"] == "continued"
     assert answer.usage["completion_tokens"] == 60  # of both parts
 
 
@@ -188,7 +183,7 @@ def test_one_that_takes_no_prefill_is_asked_to_say_it_anew(running: Running, ups
     answer = ask(running, "no-prefill", "no-prefill")
     assert answer.whole and not answer.error
     assert [len(each.body["messages"]) for each in upstreams[1].of("no-prefill")] == [2, 1]
-    assert record(running, "no-prefill")["splices"][0]["result"] == "restarted"
+    assert running.looked_up("no-prefill")["splices"][0]["result"] == "restarted"
 
 
 def test_a_text_completion_goes_on_from_its_prompt(running: Running, upstreams: tuple[Chaos, Chaos]) -> None:
@@ -216,13 +211,13 @@ def test_what_crosses_shapes_is_carried_on_too(running: Running, path: str) -> N
 def test_it_may_break_more_than_once(running: Running) -> None:
     answer = ask(running, "twice", "twice")
     assert answer.whole and answer.done
-    assert [each["result"] for each in record(running, "twice")["splices"]] == ["restarted", "restarted"]
+    assert [each["result"] for each in running.looked_up("twice")["splices"]] == ["restarted", "restarted"]
 
 
 def test_another_answer_is_never_joined_to_the_first(running: Running) -> None:
     answer = ask(running, "other", "other")
     assert answer.text == "".join(WORDS[:40]) and answer.error and not answer.done and not answer.finish
-    assert record(running, "other")["outcome"] == "broken"
+    assert running.looked_up("other")["outcome"] == "broken"
     assert ask(running, "third").whole  # the next one may still say the same
 
 
@@ -280,7 +275,7 @@ def test_an_error_in_the_stream_is_rescued_but_a_filter_is_not_routed_around(
 def test_comments_do_not_pass_for_an_answer(running: Running) -> None:
     answer = ask(running, "pings", "pings")
     assert answer.whole and answer.seconds < 3
-    assert record(running, "pings")["splices"][0]["reason"] == "silence"
+    assert running.looked_up("pings")["splices"][0]["reason"] == "silence"
 
 
 def test_the_model_is_the_callers_where_the_route_says_so(running: Running) -> None:

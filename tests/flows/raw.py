@@ -49,9 +49,7 @@ class _Peer(socketserver.BaseRequestHandler):
         try:
             while True:
                 while b"\r\n\r\n" not in data:
-                    data += (piece := peer.recv(65536))
-                    if not piece:
-                        return
+                    data += _more(peer)
                 head, _, data = data.partition(b"\r\n\r\n")
                 if upstream.reads == "size":
                     upstream.seen.append((head, b"%d" % _size(peer, head, data)))
@@ -61,7 +59,7 @@ class _Peer(socketserver.BaseRequestHandler):
                     continue
                 length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0] or b"0")
                 while len(data) < length:
-                    data += peer.recv(65536)
+                    data += _more(peer)
                 body, data = data[:length], data[length:]
                 upstream.seen.append((head, body))
                 model = json.loads(body).get("model", "") if body else ""
@@ -79,6 +77,14 @@ class _Peer(socketserver.BaseRequestHandler):
             upstream.left.append(time.monotonic())
 
 
+def _more(peer: socket.socket) -> bytes:
+    """What comes next. OSError where nothing will."""
+    piece = peer.recv(1 << 20)
+    if not piece:
+        raise ConnectionResetError
+    return piece
+
+
 def _size(peer: socket.socket, head: bytes, data: bytes) -> int:
     """The size of a body that is not kept, of either framing."""
     declared = head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]
@@ -90,11 +96,11 @@ def _size(peer: socket.socket, head: bytes, data: bytes) -> int:
     total = 0
     while True:
         while b"\r\n" not in data:
-            data += peer.recv(1 << 16)
+            data += _more(peer)
         line, _, data = data.partition(b"\r\n")
         size = int(line, 16)
         while len(data) < size + 2:
-            data += peer.recv(1 << 20)
+            data += _more(peer)
         data = data[size + 2 :]
         total += size
         if not size:

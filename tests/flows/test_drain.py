@@ -139,7 +139,7 @@ def streams_survive(upstream: Chaos, place: Path, count: int, longest: float, wo
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_streams_run_to_their_end(upstream: Chaos, tmp_path: Path, workers: int) -> None:
-    streams_survive(upstream, tmp_path, 40, 3.0, workers)
+    streams_survive(upstream, tmp_path, 40, 1.5, workers)
 
 
 @pytest.mark.long
@@ -149,7 +149,7 @@ def test_two_hundred_streams_run_to_their_end(upstream: Chaos, tmp_path: Path, t
 
 
 def test_half_open_sockets_and_endless_streams_hold_nothing_up(upstream: Chaos, tmp_path: Path) -> None:
-    with serving(config(upstream, "2s"), tmp_path) as running:
+    with serving(config(upstream, "1s"), tmp_path) as running:
         port = int(running.base.rpartition(":")[2])
         callers = Callers(running)
         for _ in range(10):
@@ -163,7 +163,7 @@ def test_half_open_sockets_and_endless_streams_hold_nothing_up(upstream: Chaos, 
         time.sleep(0.2)
         pid = server_of(running)
         os.kill(pid, signal.SIGTERM)
-        assert gone(pid, 10) < 4.0  # drain and two seconds
+        assert gone(pid, 10) < 3.0  # drain and two seconds
         callers.ended()
         assert not callers.broken
         told = [text for text in callers.texts if "shutting down" in text]
@@ -178,7 +178,7 @@ def test_half_open_sockets_and_endless_streams_hold_nothing_up(upstream: Chaos, 
 def test_while_it_drains_readiness_says_so_and_callers_are_served(upstream: Chaos, tmp_path: Path) -> None:
     with serving(config(upstream, "20s"), tmp_path) as running:
         callers = Callers(running)
-        callers.follow("lasting", user="2.5")
+        callers.follow("lasting", user="1.5")
         callers.all_began(1)
         pid = server_of(running)
         os.kill(pid, signal.SIGTERM)

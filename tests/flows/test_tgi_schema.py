@@ -44,6 +44,7 @@ upstreams: {{sandbox: {{provider: sandbox}}}}
     with serving(config, place) as first:
         behind = f"""
 virtual_keys: [{{name: alice, key: {KEY}}}]
+retry: {{honour_retry_after: 0s}}
 upstreams:
   sandbox: {{provider: sandbox}}
   there: {{provider: openai, base_url: "{first.base}/v1", keys: [{KEY}]}}

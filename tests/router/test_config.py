@@ -462,7 +462,7 @@ def test_json_is_read_as_what_it_is(value: Any) -> None:
 @given(st.dictionaries(st.sampled_from(sorted(config.Config.model_fields)), plain, max_size=4))
 def test_no_settings_are_more_than_refused(tmp_path_factory: pytest.TempPathFactory, value: dict[str, Any]) -> None:
     path = tmp_path_factory.getbasetemp() / "any.yaml"
-    path.write_text(json.dumps(value, ensure_ascii=True))
+    path.write_text(json.dumps({"tables": [], **value}, ensure_ascii=True))  # thirty tables take thirty milliseconds
     with contextlib.suppress(ConfigFaults):
         config.load(path, {})
 

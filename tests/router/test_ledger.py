@@ -333,7 +333,7 @@ def test_at_25000_entries_a_second_the_books_are_less_than_a_second_behind(spool
     assert outcomes(sqlite_url) == {"ok": done}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_a_hundred_processes_killed_at_random_lose_nothing(
     kind: str, spool: Path, sqlite_url: str, request: pytest.FixtureRequest

@@ -28,6 +28,8 @@ NODE_CLIENTS = ("@huggingface/inference@4.13.30", "openai@6.49.0")
 _STATE = tempfile.TemporaryDirectory(prefix="router-state-")
 os.environ["XDG_STATE_HOME"] = _STATE.name
 os.environ.pop("STATE_DIRECTORY", None)
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):  # each server that is started would compile all of the router anew
+    os.environ["PYTHONPYCACHEPREFIX"] = f"{_STATE.name}/bytecode"
 
 
 def pytest_collection_finish() -> None:

@@ -36,11 +36,11 @@ class Running:
 
     def record(self, request_id: str) -> dict[str, object]:
         """The record of one request, once it is written."""
-        for _ in range(200):
+        for _ in range(500):
             for each in self.records(0):
                 if each["id"] == request_id:
                     return each
-            time.sleep(0.05)
+            time.sleep(0.02)
         raise AssertionError(f"no record of {request_id}")
 
     def looked_up(self, request_id: str) -> dict[str, Any]:

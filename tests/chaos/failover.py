@@ -168,7 +168,7 @@ def dies(after: int, pause: float = 0.0) -> Script:
         yield CHAT_HEAD
         for _, each in zip(range(after + 1), events(attempt.model), strict=False):
             yield chunk(each)
-            yield 0.005
+            yield 0.002
         if pause:
             yield pause
         yield End.CLOSE

@@ -329,8 +329,15 @@ def test_a_fault_of_the_only_one_is_told_as_what_it_is(
     [("refused", "connect_failed"), ("nowhere", "connect_failed"), ("plain", "upstream_t")],
 )
 def test_where_nobody_is_the_next_one_is_asked(running: Running, model: str, code: str, streamed: bool) -> None:
-    assert ask(running, model, streamed, f"none-{model}-{streamed}").whole or not streamed
-    alone = ask(running, f"alone-{model}", streamed, f"none-alone-{model}-{streamed}")
+    async def both() -> list[Answer]:
+        async with httpx2.AsyncClient(timeout=10) as client:
+            asking = [
+                asked(running, client, each, streamed, f"none-{each}-{streamed}") for each in (model, f"alone-{model}")
+            ]
+            return list(await asyncio.gather(*asking))
+
+    rescued, alone = asyncio.run(both())
+    assert rescued.whole or not streamed
     assert alone.status in (502, 504) and code in alone.error
     assert "nowhere.invalid" not in alone.error
     assert running.is_idle()

@@ -120,7 +120,7 @@ def listening(*upstreams: Upstream) -> Iterator[None]:
         server = _Server(("127.0.0.1", 0), _Peer)
         server.upstream = each  # type: ignore[attr-defined]
         each.port = server.server_address[1]
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         servers.append(server)
     try:
         yield

@@ -139,7 +139,7 @@ def streams_survive(upstream: Chaos, place: Path, count: int, longest: float, wo
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_streams_run_to_their_end(upstream: Chaos, tmp_path: Path, workers: int) -> None:
-    streams_survive(upstream, tmp_path, 40, 1.5, workers)
+    streams_survive(upstream, tmp_path, 40, 1.2, workers)
 
 
 @pytest.mark.long
@@ -178,7 +178,7 @@ def test_half_open_sockets_and_endless_streams_hold_nothing_up(upstream: Chaos, 
 def test_while_it_drains_readiness_says_so_and_callers_are_served(upstream: Chaos, tmp_path: Path) -> None:
     with serving(config(upstream, "20s"), tmp_path) as running:
         callers = Callers(running)
-        callers.follow("lasting", user="1.5")
+        callers.follow("lasting", user="1.0")
         callers.all_began(1)
         pid = server_of(running)
         os.kill(pid, signal.SIGTERM)

@@ -42,15 +42,18 @@ def test_callers_speak_tls_where_a_certificate_is_named(tmp_path: Path) -> None:
 
 def test_a_certificate_that_is_none_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "cert.pem").write_text("no certificate")
-    for text, said in (
-        ("server: {tls: {cert: none.pem, key: none.pem}}\n", "server.tls.cert: there is no such file"),
-        ("server: {tls: {cert: cert.pem, key: cert.pem}}\n", "inference-router: server.tls: "),
-    ):
-        file = tmp_path / "config.yaml"
+
+    def refused(name: str, text: str) -> "subprocess.Popen[str]":
+        file = tmp_path / name
         file.write_text(SANDBOX + text)
         command = [sys.executable, "-m", "router", "serve", "--config", str(file), "--port", str(free_port())]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, cwd=Path(__file__).parents[2])
-        assert done.returncode != 0 and said in done.stderr and "Traceback" not in done.stderr
+        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+
+    none = refused("none.yaml", "server: {tls: {cert: none.pem, key: none.pem}}\n")
+    bad = refused("bad.yaml", "server: {tls: {cert: cert.pem, key: cert.pem}}\n")
+    for each, told in ((none, "server.tls.cert: there is no such file"), (bad, "inference-router: server.tls: ")):
+        _, said = each.communicate(timeout=20)
+        assert each.returncode != 0 and told in said and "Traceback" not in said
 
 
 @pytest.mark.parametrize("workers", [1, 2])

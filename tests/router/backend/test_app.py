@@ -52,8 +52,10 @@ async def backend(model: Model, task: str, most: int = 1, load: bool = True) -> 
         async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=SOON) as client:
             yield client
     finally:
-        server.should_exit = True
-        await serving
+        for each in server.servers:
+            each.close()
+        serving.cancel()  # how it ends by itself, in a fifth of a second, is tests/router/backend/test_serving.py's
+        await asyncio.gather(serving, return_exceptions=True)
         engine.close()
 
 

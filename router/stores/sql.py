@@ -10,6 +10,7 @@ import importlib
 import itertools
 import os
 import sqlite3
+import time
 import urllib.parse
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -122,7 +123,7 @@ class Sqlite:
             opened = sqlite3.connect(self._path, timeout=BUSY, isolation_level=None, check_same_thread=False)
             try:
                 self._path.chmod(0o600)
-                opened.execute("PRAGMA journal_mode = WAL")
+                _into_wal(opened)
                 opened.execute("PRAGMA synchronous = FULL")  # what is committed outlasts the machine's own end
                 _migrate_sqlite(opened)
             except BaseException:
@@ -192,6 +193,20 @@ class Sqlite:
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 connection.interrupt()
+
+
+def _into_wal(connection: sqlite3.Connection) -> None:
+    """Where two open a new file at once SQLite may say that it is busy without waiting (sqlite.org/wal.html)."""
+    until = time.monotonic() + BUSY
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 _UNFIT: Final = (

@@ -85,8 +85,8 @@ class Walker:
                 if not usable:
                     now = monotonic()
                     shut = upstream.keys.shut(now)
-                    patience = min(self._settings.honour_retry_after - paused, (call.deadline - now) / 2)
-                    if shut.limited and not later and shut.seconds <= patience:
+                    left = call.deadline - now
+                    if shut.limited and retry.waits_for_key(shut.seconds, bool(later), left, self._settings, paused):
                         paused += shut.seconds
                         await self._pause(shut.seconds, story)
                         continue

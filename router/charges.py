@@ -8,20 +8,11 @@ from typing import Final
 
 from router.prices import MILLION, Price, Rates
 from router.record import Billing, Outcome, Record
-from router.routing import Candidate, Plan
 from router.usage import Usage
 
 FREE: Final = ("hit", "joined")  # answered from what was paid for before
 MOST: Final = 10**16  # nano-USD that one request may come to: more is an upstream's nonsense, and fits into no column
 _FINEST: Final = MILLION * MILLION  # prices are per million, and seconds are counted in millionths
-
-
-def served_by(record: Record, plan: Plan) -> Candidate | None:
-    """Whose answer it was, or was to be: who was asked last."""
-    if not record.tries:
-        return None
-    last = record.tries[-1].deployment
-    return next((each for each in plan.attempts if each.deployment.name == last), None)
 
 
 def cost_of(record: Record, price: Price | None, written: int = 0) -> int | None:

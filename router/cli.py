@@ -23,6 +23,7 @@ from router import catalog, cli_usage, config, routing, server, state
 from router.app import Router
 from router.cli_keys import keys
 from router.config import ConfigFaults, Loaded
+from router.prices import Prices
 
 DIALECTS: Final = ("openai", "huggingface", "tgi")
 
@@ -175,7 +176,7 @@ def _explained(loaded: Loaded, model: str, task: Task | None) -> Iterator[str]:
         asked = CONVERSATIONAL if asked == ANY_TASK else asked
         views = [found for each in DIALECTS if (found := table.find(model, asked, each)) is not None]
         best = max(views, key=lambda found: len(found.plan.attempts))
-        plan = routing.plan(best.plan, dice=random.Random())  # noqa: S311
+        plan = routing.plan(best.plan, dice=random.Random(), cost=Prices().output)  # noqa: S311
         yield f"{wanted}: {asked}, {plan.route.policy}"
         for place, each in enumerate(plan.attempts, 1):
             listens = loaded.config.upstreams[each.deployment.upstream].when == "answers"

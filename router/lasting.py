@@ -116,7 +116,7 @@ class Lasting:
     def _open_ledger(self) -> None:
         if not self.ledger_url:
             return
-        ledger = Ledger(self.connect(), state.spool_directory(self._directory), self._spool)
+        ledger = Ledger(self.connect(), state.spool_directory(self._directory), self._spool // self.siblings.count)
         try:
             ledger.open()
         except OSError as error:
@@ -166,8 +166,8 @@ class Lasting:
             self.stored.soon()
 
     def _changed(self, what: str) -> None:
-        """Another replica says so."""
-        if what == KEYS_CHANGED:
+        """Another replica says so; or, by an empty word, that something may have been missed."""
+        if what in ("", KEYS_CHANGED):
             self.look_at_keys()
 
     def rested(self, message: str) -> None:

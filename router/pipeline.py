@@ -240,8 +240,9 @@ class Pipeline:
         walker = self._walker
         spent = self._spending.of(route)
         return routing.plan(
-            found.plan, dice=self._dice, resting=resting, speed=walker.speeds.of, busy=walker.busy, spent=spent
-        )
+            found.plan, dice=self._dice, resting=resting, speed=walker.speeds.of, busy=walker.busy,
+            cost=self._accounts.prices.output, spent=spent,
+        )  # fmt: skip
 
 
 def _request_id(fields: Fields) -> str:

@@ -174,13 +174,13 @@ def why_of(outcome: Outcome) -> Why:
     return "refused" if outcome.status == 401 or CODES.get(outcome.code) is Kind.KEY else "forbidden"
 
 
-def pause_for_key(wait: float, standing: Standing, settings: RetrySettings) -> float | None:
-    """Seconds to wait for a key where all of them rest, the first for `wait` seconds; None where that is not worth it.
+def waits_for_key(wait: float, others: bool, remaining: float, settings: RetrySettings, paused: float = 0.0) -> bool:
+    """Whether to wait so many seconds for the first of an upstream's keys, of which all rest. `others`: another
+    deployment could serve; `remaining`: of the call's time; `paused`: for how long it was waited here before.
 
-    Nothing is asked meanwhile, so it draws on no budget; `standing.remaining` is what is left of the patience.
+    Nothing is asked meanwhile, so it draws on no budget.
     """
-    longest = min(settings.honour_retry_after, standing.remaining / 2)
-    return None if standing.others or wait > longest else wait
+    return not others and wait <= min(settings.honour_retry_after - paused, remaining / 2)
 
 
 def judge(outcome: Outcome, standing: Standing, settings: RetrySettings, dice: random.Random) -> Judgement:

@@ -1,7 +1,7 @@
 """The order in which candidates are tried: what each request pays of routing. Pure: the dice are passed in."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from router.routing.records import Candidate, Plan, Policy, Score, SpillSettings
 
@@ -13,21 +13,30 @@ def plan(
     resting: Mapping[str, float] | None = None,
     speed: Score | None = None,
     busy: Score | None = None,
+    cost: Callable[[Candidate], float | None] | None = None,
     spent: float = 0.0,
 ) -> Plan:
     """Candidates in the order in which they are tried: the route's policy, then those at rest behind the others.
 
-    `spent`: USD that the route has cost in the present period of its `spill.most`.
+    `cost`: USD per million tokens written, where more is known than the rows say. `spent`: USD that the route has cost
+    in the present period of its `spill.most`.
     """
     attempts = found.attempts
     policy = found.route.policy
     if policy != "ordered" and len(attempts) > 1:
-        attempts = _ordered(attempts, policy, dice, speed, busy)
+        attempts = _cheapest(attempts, cost) if policy == "cheapest" else _ordered(attempts, policy, dice, speed, busy)
     if found.route.spill is not None:
         attempts = _spilled(attempts, found.route.spill, speed, busy, spent)
     if resting:
         attempts = tuple(sorted(attempts, key=lambda each: resting.get(each.deployment.name, 0.0)))
     return Plan(found.route, attempts, found.dropped)
+
+
+def _cheapest(
+    candidates: tuple[Candidate, ...], cost: Callable[[Candidate], float | None] | None
+) -> tuple[Candidate, ...]:
+    known = cost or (lambda each: each.deployment.row.price.get("output"))
+    return tuple(sorted(candidates, key=lambda each: _known_or_last(known(each))))
 
 
 def _ordered(
@@ -36,8 +45,6 @@ def _ordered(
     if policy == "weighted":  # Efraimidis and Spirakis 2006: sorting by u^(1/w) draws without replacement by weight
         drawn = [(dice.random() ** (1.0 / each.deployment.weight), each) for each in candidates]
         return tuple(each for _, each in sorted(drawn, key=lambda pair: -pair[0]))
-    if policy == "cheapest":
-        return tuple(sorted(candidates, key=lambda each: _known_or_last(each.deployment.row.price.get("output"))))
     score = speed if policy == "fastest" else busy
     if score is None:
         return candidates

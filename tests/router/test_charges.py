@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from router.charges import charge_of, cost_of, markup_of, most_cost, served_by
+from router.charges import charge_of, cost_of, markup_of, most_cost
 from router.prices import Price, Rates
-from router.routing import Plan, Route
 from router.usage import Usage
-from tests.router.stories import candidate, record
+from tests.router.stories import record
 
 MILLION = 1_000_000
 FULL = Price("table", Rates(1_000_000_000, 3_000_000_000, 100_000_000, 1_250_000_000, 4_000_000_000))
@@ -137,14 +136,6 @@ def test_no_call_costs_more_than_the_most_that_was_reserved_for_it() -> None:
     assert most_cost(10, 10, None, Price("table", Rates(input=1))) is None
     assert most_cost(0, 0, Usage(images=2), BY_IMAGE) == 80_000_000
     assert most_cost(0, 0, Usage(), BY_IMAGE) is None
-
-
-def test_who_served_is_who_was_asked_last() -> None:
-    one, two = candidate("groq"), candidate("together")
-    plan = Plan(Route("m", ()), (one, two), ())
-    assert served_by(record(two), plan) is two
-    assert served_by(record(two, tries=[]), plan) is None
-    assert served_by(record(), plan) is None
 
 
 def test_a_cost_is_reckoned_in_about_a_microsecond() -> None:

@@ -15,7 +15,7 @@ from router.ceiling import LOOK
 from router.health import Resting
 from router.keypool import Choice, KeyPool, Lent, key_for
 from router.rests import Rests
-from router.retry import Outcome, RetrySettings, Standing, Verdict, judge, pause_for_key
+from router.retry import Outcome, RetrySettings, Standing, Verdict, judge, waits_for_key
 from router.secrets import Secret
 from router.stores.memory import MemoryStore
 from router.upstream.settings import ProviderKey, UpstreamSettings
@@ -251,8 +251,8 @@ def test_where_all_keys_are_at_fault_themselves_none_is_waited_for() -> None:
 def test_a_key_is_waited_for_where_it_comes_soon_and_nobody_else_could_serve(
     wait: float, others: bool, remaining: float, pause: float | None
 ) -> None:
-    standing = Standing(1, 1, 0, False, True, others, False, remaining, True)
-    assert pause_for_key(wait, standing, SETTINGS) == pause
+    assert (wait if waits_for_key(wait, others, remaining, SETTINGS) else None) == pause
+    assert not waits_for_key(wait, others, remaining, SETTINGS, paused=16.0), "its patience is used up"
 
 
 def test_rotations_have_a_bound_of_their_own_and_ask_nothing_of_the_budget_for_retries() -> None:

@@ -2,6 +2,7 @@
 network.
 """
 
+import random
 import socket
 import timeit
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from genai_prices.data_snapshot import get_snapshot
 
 from router.charges import cost_of
 from router.prices import Prices, Rates, listed, price_of
-from router.routing import Row, build, records
+from router.routing import Plan, Route, Row, build, plan, records
 from tests.router.stories import candidate, record
 
 LLAMA = "meta-llama/Llama-3.3-70B-Instruct"
@@ -130,3 +131,12 @@ def test_a_price_is_compiled_once_an_hour_and_looked_up_fast() -> None:
     spent = min(timeit.repeat(lambda: prices.of(at), number=20_000, repeat=5)) / 20_000
     print(f"looked up in {spent * 1e6:.2f} µs")
     assert spent < 3e-6
+
+
+def test_the_cheapest_is_found_by_what_genai_prices_lists_too() -> None:
+    listed, told = candidate(named="llama-3.3-70b-versatile"), candidate(price={"output": 0.4})
+    unknown = candidate(named="no-such-model", model="")
+    found = Plan(Route("m", (), "cheapest"), (unknown, listed, told), ())
+    made = plan(found, dice=random.Random(1), cost=Prices().output)
+    assert made.attempts == (told, listed, unknown)
+    assert plan(found, dice=random.Random(1)).attempts[0] is not listed, "rows alone do not know it"

@@ -1,17 +1,15 @@
-"""Answers that are kept for all replicas, and claims to be the one that makes them; in time or not at all.
+"""Answers that are kept for all replicas, in time or not at all.
 
-Keeping is nobody's to wait for: too many at once, or one that is too large, is simply not kept. A claim that Redis does
-not answer is granted, for a request must not fail for want of it; each replica still has its own single flight.
+Keeping is nobody's to wait for: too many at once, or one that is too large, is simply not kept. Each replica has its
+own single flight; who makes an answer for all is asked only of requests with an Idempotency-Key (claims.py).
 """
 
 import asyncio
-import secrets
 from collections.abc import Coroutine
 from typing import Any, Final
 
-from router.stores.redis.line import Away, Line, Script
+from router.stores.redis.line import Away, Line
 from router.stores.redis.places import PREFIX
-from router.stores.redis.scripts import RELEASE
 
 SECONDS: Final = 0.05
 LARGEST: Final = 2**20
@@ -44,8 +42,6 @@ class SharedAnswers:
         self._line = line
         self._errands = Errands(AT_ONCE)
         self._asking = 0
-        self._release = Script(RELEASE)
-        self._claims: dict[bytes, bytes] = {}
         self.largest = largest
         self.dropped = 0  # not kept, for want of room or of time
 
@@ -71,36 +67,6 @@ class SharedAnswers:
             await self._line.ask("SET", _name("a", key), value, "PX", int(ttl * 1000), seconds=SECONDS)
         except Away:
             self.dropped += 1
-
-    async def claim(self, key: bytes, ttl: float) -> bool:
-        """Whether this replica is the one. For so long, or until it releases it."""
-        if self._line.open:
-            return True
-        token = secrets.token_bytes(12)
-        try:
-            said = await self._line.ask(
-                "SET", _name("k", key), token, "NX", "PX", max(1, int(ttl * 1000)), seconds=SECONDS
-            )
-        except Away as away:
-            if away.sent:
-                self._claims[key] = token
-            return True
-        if said is None:
-            return False
-        self._claims[key] = token
-        return True
-
-    def release(self, key: bytes) -> None:
-        token = self._claims.pop(key, None)
-        if token is not None and not self._line.open:
-            self._errands.start(self._give_up(key, token))
-
-    async def _give_up(self, key: bytes, token: bytes) -> None:
-        try:
-            until = asyncio.get_running_loop().time() + SECONDS
-            await self._line.call(self._release, [_name("k", key)], token, until)
-        except Away:
-            pass  # it ends by itself
 
     async def close(self) -> None:
         await self._errands.close()

@@ -220,7 +220,3 @@ return cmsgpack.pack({now, {redis.call('ZCARD', KEYS[1]), redis.call('GET', KEYS
 """
 
 # A claim is given up by who has it.
-RELEASE: Final = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
-return 0
-"""

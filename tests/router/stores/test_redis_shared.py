@@ -83,23 +83,6 @@ def test_an_answer_is_kept_for_the_other_replica_and_too_large_a_one_is_not(serv
     asyncio.run(run())
 
 
-def test_a_claim_is_one_replicas_until_it_releases_it(server: RedisServer) -> None:
-    async def run() -> None:
-        async with two_replicas(server) as (one, two):
-            assert await one.answers.claim(b"k", 60)
-            assert not await two.answers.claim(b"k", 60)
-            two.answers.release(b"k")
-            await two.answers.close()
-            assert not await two.answers.claim(b"k", 60), "what another has cannot be released"
-            one.answers.release(b"k")
-            await one.answers.close()
-            assert await two.answers.claim(b"k", 0.02)
-            await asyncio.sleep(0.05)
-            assert await one.answers.claim(b"k", 60), "or until its time is up"
-
-    asyncio.run(run())
-
-
 def test_a_change_is_heard_by_every_replica_at_once(server: RedisServer) -> None:
     async def run() -> None:
         async with two_replicas(server) as (one, two):
@@ -198,7 +181,7 @@ def test_without_redis_a_replica_opens_and_works_alone_and_says_no_secret(caplog
         said = [await limits.take([(MONEY, 6)], "edge")]
         assert said[0] is not None and said[0].used == 85, "within a tenth of the edge"
         assert limits.level(REQUESTS).used == 6 and limits.fallbacks == 5
-        assert await shared.answers.get(b"k") is None and await shared.answers.claim(b"k", 1)
+        assert await shared.answers.get(b"k") is None
         shared.answers.put(b"k", b"v", 1)
         shared.changes.notify("keys")
         with pytest.raises(Away) as away:

@@ -95,6 +95,7 @@ class Prices:
     """The prices of deployments, compiled when they are first asked for. Kept for an hour, bounded."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        get_snapshot()  # read now, and not while callers wait: 10 ms and, where no bytecode is kept, 60 MB
         self._clock = clock
         self._until = 0.0
         self._known: dict[int, tuple[Deployment, Price | None]] = {}  # by identity: the deployment is kept with it

@@ -43,7 +43,7 @@ class Files(Upstream):
     """fal and an OpenAI server on one port: its answers are files of `size` MiB of zeros."""
 
     size: int = 0
-    begun: list[Counted] = field(default_factory=list)
+    begun: list[Counted] = field(default_factory=list, repr=False)  # gibibytes
 
     def answered(self, _: str, head: bytes) -> list[bytes]:
         path = head.split(b" ")[1]

@@ -4,7 +4,8 @@
 
 Both ends are transports of paper: the caller's writes each request as soon as it has its answer, the upstream's answers
 each request in the next turn of the loop. All else is the program itself, parser to log line. The figures are the least
-of several rounds, so they hardly depend on what else the machine does; add the kernel's share for what a request costs.
+of several rounds, in the processor's time, all threads together, so they hardly depend on what else the machine does;
+add the kernel's share for what a request costs.
 """
 
 import argparse
@@ -104,7 +105,7 @@ class Upstream:
 
 
 async def round_of(guards: list[Guard], ask: bytes, ends: bytes, wanted: int) -> float:
-    """Seconds until all callers together have had so many answers."""
+    """Seconds of this process, all its threads, until all callers together have had so many answers."""
     loop = asyncio.get_running_loop()
     done = loop.create_future()
     had = 0
@@ -120,11 +121,11 @@ async def round_of(guards: list[Guard], ask: bytes, ends: bytes, wanted: int) ->
 
     for guard in guards:
         guard.transport.heard = functools.partial(heard, guard)  # type: ignore[attr-defined]
-    began = time.perf_counter()
+    began = time.process_time()
     for guard in guards:
         guard.data_received(ask)
     await done
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     await asyncio.sleep(0.05)  # those that were under way end
     return seconds
 

@@ -190,7 +190,7 @@ def entry_of(record: Record, idempotency: str = "") -> Entry:
         record.dialect, record.upstream, record.provider_id, record.key, record.billing, record.billed_to,
         record.status, record.outcome, record.stream, record.cache, record.seconds, record.input_tokens,
         record.output_tokens, record.cached_tokens, record.reasoning_tokens, record.images, record.media_seconds,
-        record.characters, record.estimated, record.cost, record.charge, len(record.tries), failed, idempotency,
+        record.characters, record.estimated, record.cost, record.charge, len(record.tries), idempotency, failed,
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """What the ledger holds: an `Entry` for each request that ended, and the `Intent` that stood before it was sent.
 
 Money is whole nano-USD (10⁻⁹); None where nobody knows the price, which is not 0. `cost` is what the provider asks of
-us, `charge` what the tenant owes us. Both are encoded as arrays: new fields go to the end, with a default.
+us, `charge` what the tenant owes us. Both are encoded as arrays, which another version may have to read.
 """
 
 import msgspec
@@ -71,5 +71,5 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     cost: int | None = None
     charge: int | None = None
     tries: int = 0
-    failed: tuple[Attempt, ...] = ()
     idempotency: str = ""
+    failed: tuple[Attempt, ...] = ()  # the last, which has a table of its own

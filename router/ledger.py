@@ -22,7 +22,7 @@ import msgspec
 
 from router import orphans
 from router.entry import Entry, Intent
-from router.spool import ENTRY, INTENT, SEGMENT, SLICE, Full, Spool
+from router.spool import SEGMENT, SLICE, Full, Spool
 from router.stores.books import Books
 from router.stores.sql import Away, Database, Unfit
 
@@ -54,13 +54,13 @@ class Ledger:
         self._books = Books(database)
         self._root = directory
         self._spool = Spool(directory, limit, segment)
-        self._encode = msgspec.msgpack.Encoder().encode
-        self._held: collections.deque[bytes] = collections.deque()
+        self._held: collections.deque[Entry] = collections.deque()
         self._forgotten: collections.deque[str] = collections.deque()
         self._settled = 0
         self._done = 0
         self._batch: list[list[Entry]] = []  # of our own spool, read and not yet in the books; the last is next
-        self._ended: list[str] = []  # the ids in it
+        self._fresh = 0  # how many of it were handed on
+        self._ended: list[str] = []  # and the ids of those that are not in the spool
         self._more = False  # than the batch
         self._reaches = 0.0  # with the batch, all that was settled before then is in the books; monotonic
         self._since = 0.0  # all that was settled before is in the books
@@ -89,23 +89,21 @@ class Ledger:
 
     def intend(self, intent: Intent) -> None:
         """Raises Full where no call may be made now."""
-        self._spool.append(INTENT, self._encode(intent))
+        self._spool.intend(intent)
 
     def settle(self, entry: Entry) -> None:
         try:
-            payload = self._encode(entry)
+            self._spool.settle(entry)
         except (UnicodeEncodeError, OverflowError):
             self.lost += 1
             return
-        try:
-            self._spool.append(ENTRY, payload)
         except Full:
             if len(self._held) >= HELD:
                 self.lost += 1
                 if len(self._forgotten) < FORGOTTEN:
                     self._forgotten.append(entry.id)
                 return
-            self._held.append(payload)
+            self._held.append(entry)
         self._settled += 1
 
     async def sync(self) -> None:
@@ -184,26 +182,35 @@ class Ledger:
             finally:
                 self._done += before - _size(self._batch)
         self._since = max(self._since, self._reaches)
-        self._spool.written(self._ended)
+        for name in self._ended:
+            self._spool.end(name)
         self._ended = []
+        self._spool.written(self._fresh)
+        self._fresh = 0
         self._spool.prepare()
 
     def _take(self) -> None:
         looked = time.monotonic()
-        payloads = self._spool.read(BATCH)
-        while self._held and len(payloads) < BATCH:
-            payloads.append(self._held.popleft())
-        entries = self._decoded(payloads)
-        self._done += len(payloads) - len(entries)
-        self._more = len(payloads) >= BATCH
-        self._reaches = looked - (time.time() - entries[-1].time) if self._more and entries else looked
+        fresh = self._spool.fresh(BATCH)
+        payloads = self._spool.read(BATCH - len(fresh))
+        read = self._decoded(payloads)
+        held = [self._held.popleft() for _ in range(min(BATCH - len(fresh) - len(payloads), len(self._held)))]
+        self._fresh = len(fresh)
+        self._done += len(payloads) - len(read)
+        self._more = len(fresh) + len(payloads) + len(held) >= BATCH
         if not self._more:
-            entries += self._given_up()
+            self._reaches = looked
+            held += self._given_up()
+        elif len(fresh) == BATCH and not (self._held or self._spool.behind):
+            self._reaches = looked - (time.time() - fresh[-1].time)
+        elif read and not (fresh or held):
+            self._reaches = looked - (time.time() - read[-1].time)
+        entries = fresh + read + held
         self._batch = [entries] if entries else []
-        self._ended = [each.id for each in entries]
+        self._ended = [each.id for each in held]
 
     def _given_up(self) -> list[Entry]:
-        """Of forgotten ends, what their intents tell. All of those are read."""
+        """Of forgotten ends, what their intents tell."""
         found: list[Entry] = []
         for _ in range(min(len(self._forgotten), BATCH)):
             payload = self._spool.intent(self._forgotten.popleft())

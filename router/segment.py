@@ -20,13 +20,28 @@ Piece = tuple[int, bytes]  # kind and payload
 
 
 class Segment:
-    """`room` and `put` for the one that writes; `read` for the one that reads, who may be another thread."""
+    """`put` for the one that writes; `read` for the one that reads, who may be another thread."""
 
-    __slots__ = ("_at", "_data", "_read", "_words", "damaged", "open", "path", "sealed")
+    __slots__ = (
+        "_at",
+        "_data",
+        "_read",
+        "_words",
+        "damaged",
+        "entries",
+        "mirrored",
+        "open",
+        "path",
+        "sealed",
+        "written",
+    )
 
     def __init__(self, path: Path, data: mmap.mmap) -> None:
         self.path = path
-        self.open: dict[str, bytes] = {}  # what was read here and still needs to be kept: id → payload
+        self.open: dict[str, bytes] = {}  # what needs to be kept here until its end is: id → payload
+        self.mirrored = False  # its entries are handed on in memory: none is read here, but it is known
+        self.entries = 0  # how many there are, and
+        self.written = 0  # how many of those are in the books
         self.sealed = False  # nothing more will be put
         self.damaged = 0  # records whose checksum was wrong
         self._data = data
@@ -92,21 +107,17 @@ class Segment:
         self._read = at
         return found
 
-    def skip(self) -> None:
-        """What is here is known; it need not be read."""
-        self._read = self._at
-
     @property
     def used(self) -> int:
         return self._at * WORD
 
     @property
     def behind(self) -> bool:
-        return self._read < self._at
+        return self.written < self.entries if self.mirrored else self._read < self._at
 
     @property
     def exhausted(self) -> bool:
-        """All is read that will ever be here."""
+        """All has been had that will ever be here."""
         return self.sealed and not self.behind
 
     def close(self) -> None:

@@ -2,31 +2,36 @@
 
 A directory for each process, with a lock that it holds for its life: whoever can take the lock knows it to be an
 orphan's and may write it into the books (router/orphans.py). Appending is a copy into mapped memory and no system call,
-except where a segment is full. What is bounded stays so: past the limit, or on a full disk, `append` raises Full. A
-segment is deleted once all in it is in the books and no intent in it is open; intents that stay open for long are moved
-on when room gets scarce.
+except where a segment is full. What is bounded stays so: past the limit, or on a full disk, `Full` is raised. A segment
+is deleted once all in it is in the books and no intent in it is open; intents that stay open for long are moved on when
+room gets scarce.
 
-One thread appends; one other reads, prepares and deletes.
+One thread appends; one other takes what is to be written, prepares and deletes. As long as that one keeps up it is
+handed the entries themselves: the files are written for those who come after a crash. Once it does not (its database is
+away) the next segments are for it to read.
 """
 
+import collections
 import contextlib
 import fcntl
 import itertools
 import mmap
 import os
+import threading
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from router.entry import Entry, Intent
 from router.segment import LONGEST, Segment
 
 SEGMENT: Final = 8 << 20  # bytes
 INTENT: Final = 1
 ENTRY: Final = 2
 SLICE: Final = 128  # records between two chances for other threads
+MIRRORED: Final = 20_000  # entries in memory, beyond which the next segment is not mirrored
 LOCK: Final = "lock"
 
 
@@ -41,6 +46,7 @@ class _Named(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 _named: Final = msgspec.msgpack.Decoder(_Named).decode
+_encode: Final = msgspec.msgpack.Encoder().encode
 
 
 class Spool:
@@ -59,6 +65,9 @@ class Spool:
         self._spare: Segment | None = None
         self._carried: Segment | None = None  # where open intents of older segments are moved to
         self._where: dict[str, Segment] = {}  # an open intent's id → where it stands
+        self._entries: collections.deque[Entry] = collections.deque()  # of mirrored segments, in their order
+        self._settled: list[Segment] = []  # whose intents all have an end, and it is among what was had so far
+        self._moving = threading.Lock()  # open intents, from one segment to another
         self._lock = -1
         self.directory = directory
 
@@ -74,17 +83,42 @@ class Spool:
         with contextlib.suppress(Full):
             self._turn(ENTRY)
 
-    def append(self, kind: int, payload: bytes) -> None:
-        if kind == INTENT and not self.has_room:
+    def intend(self, intent: Intent) -> None:
+        """Raises Full."""
+        if not self.has_room:
+            self._carry()
             raise Full
+        payload = _encode(intent)
+        segment = self._put(INTENT, payload)
+        segment.open[intent.id] = payload
+        self._where[intent.id] = segment
+
+    def settle(self, entry: Entry) -> None:
+        """Raises Full, and UnicodeEncodeError or OverflowError for what cannot be written at all."""
+        segment = self._put(ENTRY, _encode(entry))
+        if segment.mirrored:
+            segment.entries += 1
+            self._entries.append(entry)
+        self._end(entry.id)  # the last: who finds no intent open has its entry in hand
+
+    def _end(self, name: str) -> None:
+        segment = self._where.pop(name, None)
+        if segment is not None:
+            segment.open.pop(name, None)
+
+    def _put(self, kind: int, payload: bytes) -> Segment:
         current = self._current
         if current is None or not current.put(kind, payload):
             if len(payload) > min(LONGEST, self._size // 2):
                 raise Full
-            self._turn(kind).put(kind, payload)
+            current = self._turn(kind)
+            current.put(kind, payload)
+        return current
 
     def _turn(self, kind: int) -> Segment:
         """The next segment to append to."""
+        if self._scarce:
+            self._carry()
         after = len(self._segments) + 1
         if kind == INTENT and after >= self._most:
             self.has_room = False
@@ -95,6 +129,7 @@ class Spool:
             if self._denied:
                 raise Full
             following = self._create("s")
+        following.mirrored = len(self._entries) < MIRRORED
         self._segments.append(following)
         if self._current is not None:
             self._current.sealed = True
@@ -108,49 +143,20 @@ class Spool:
             self._denied, self.has_room = True, False
             raise Full from None
 
-    # For the other thread.
-
-    def read(self, most: int) -> list[bytes]:
-        """Entries that have not been read yet, in the order of writing; what has no end yet is remembered."""
-        found: list[bytes] = []
-        for segment in list(self._segments):
-            while len(found) < most and (pieces := segment.read(min(SLICE, most - len(found)))):
-                for kind, payload in pieces:
-                    if kind == ENTRY:
-                        found.append(payload)
-                    elif (name := id_of(payload)) is not None:
-                        segment.open[name] = payload
-                        self._where[name] = segment
-                    else:
-                        self.damaged += 1
-                time.sleep(0)
-        return found
-
-    def intent(self, name: str) -> bytes | None:
-        """One that was read and is open."""
-        segment = self._where.get(name)
-        return None if segment is None else segment.open.get(name)
-
-    def written(self, ended: Iterable[str]) -> None:
-        """All that was read is in the books, and so are the ends of these."""
-        for name in ended:
-            segment = self._where.pop(name, None)
-            if segment is not None:
-                segment.open.pop(name, None)
-        for segment in list(self._segments):
-            if segment.exhausted and (not segment.open or (self._scarce and self._carry(segment))):
-                self.damaged += segment.damaged
-                self._segments.remove(segment)
-                segment.drop()
-
     @property
     def _scarce(self) -> bool:
         return self._denied or len(self._segments) * 2 > self._most
 
-    def _carry(self, segment: Segment) -> bool:
-        """Move its open intents on, where that frees more than it takes."""
-        if sum(map(len, segment.open.values())) * 4 > self._size:
-            return False
+    def _carry(self) -> None:
+        """Move open intents on, where they keep a segment and that frees more than it takes."""
+        with self._moving:
+            for segment in list(self._segments):
+                held = sum(map(len, segment.open.values()))
+                if held and held * 4 <= self._size and segment.exhausted and not self._carried_on(segment):
+                    return
+
+    def _carried_on(self, segment: Segment) -> bool:
+        """Whether there was room for all of them."""
         for name, payload in list(segment.open.items()):
             if self._carried is None or not self._carried.put(INTENT, payload):
                 if len(self._segments) >= self._most:
@@ -162,12 +168,63 @@ class Spool:
                 if self._carried is not None:
                     self._carried.sealed = True
                 self._carried = carried
+                carried.mirrored = True
                 self._segments.append(carried)
                 carried.put(INTENT, payload)
-            self._carried.skip()
             self._carried.open[name] = segment.open.pop(name)
             self._where[name] = self._carried
         return True
+
+    # For the other thread.
+
+    def fresh(self, most: int) -> list[Entry]:
+        """Entries of mirrored segments, in the order of writing, each once."""
+        settled = [each for each in list(self._segments) if each.sealed and not each.open]
+        entries = self._entries
+        count = len(entries)
+        self._settled = settled if count <= most else []
+        return [entries.popleft() for _ in range(min(most, count))]
+
+    def read(self, most: int) -> list[bytes]:
+        """Those of the other segments, as they are there."""
+        found: list[bytes] = []
+        for segment in [each for each in list(self._segments) if not each.mirrored]:
+            while len(found) < most and (pieces := segment.read(min(SLICE, most - len(found)))):
+                found += [payload for kind, payload in pieces if kind == ENTRY]
+                time.sleep(0)
+        if self.behind:
+            self._settled = []
+        return found
+
+    @property
+    def behind(self) -> bool:
+        """There is something to be read."""
+        return any(each.behind for each in list(self._segments) if not each.mirrored)
+
+    def intent(self, name: str) -> bytes | None:
+        """One that is open."""
+        segment = self._where.get(name)
+        return None if segment is None else segment.open.get(name)
+
+    def end(self, name: str) -> None:
+        """Its entry is in the books, and was never here."""
+        with self._moving:
+            self._end(name)
+
+    def written(self, fresh: int) -> None:
+        """All that was read is in the books, and so many of the fresh ones."""
+        for segment in [each for each in list(self._segments) if each.mirrored]:
+            if not fresh:
+                break
+            some = min(fresh, segment.entries - segment.written)
+            segment.written += some
+            fresh -= some
+        settled, self._settled = self._settled, []
+        for segment in settled:
+            if segment.exhausted:
+                self.damaged += segment.damaged
+                self._segments.remove(segment)
+                segment.drop()
 
     def prepare(self) -> None:
         """The next segment at hand before it is needed; and whether there is room again."""

@@ -5,10 +5,11 @@ What reports read from the same tables is in router/stores/reports.py.
 """
 
 import contextlib
-import operator
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Literal
+
+from msgspec.structs import astuple
 
 from router.entry import Entry
 from router.stores.sql import Database
@@ -22,10 +23,9 @@ PAUSE: Final = 0.02  # seconds in which others may write, after each
 STRIDE: Final = 100  # entries written between two breaths
 BREATH: Final = 0.0002  # seconds for the event loop, which may have only this core
 
-# All fields of an entry but its attempts, by the same names; the columns of the table.
-COLUMNS: Final = tuple(name for name in Entry.__struct_fields__ if name != "failed")
+# All fields of an entry but its attempts, which are the last, by the same names; the columns of the table.
+COLUMNS: Final = Entry.__struct_fields__[:-1]
 _ATTEMPTS: Final = ("entry", "number", "upstream", "deployment", "status", "reason", "seconds", "sent", "cost")
-_values: Final[Callable[[Entry], tuple[Any, ...]]] = operator.attrgetter(*COLUMNS)
 
 # What is summed for whom: the tenant's side pays what is charged, the provider's side asks what it costs.
 _MONEY: Final[dict[Scope, str]] = {
@@ -118,7 +118,7 @@ def _summing(entries: Iterable[Entry], sums: _Sums) -> Iterator[tuple[Any, ...]]
             else:
                 found[0] += cost
                 found[1] += charge
-        yield _values(each)
+        yield astuple(each)[:-1]
 
 
 def _totals(sums: _Sums) -> list[tuple[str, str, int, int, int]]:

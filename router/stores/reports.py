@@ -36,7 +36,7 @@ DIMENSIONS: Final[Mapping[str, str]] = {
 FILTERS: Final = ("tenant", "key", "model", "provider", "upstream", "task", "billed_to", "request")
 
 _MOMENTS: Final = {"day": (86_400, "%Y-%m-%d"), "hour": (3_600, "%Y-%m-%dT%H:00Z")}
-_COLUMNS: Final = tuple(name for name in Entry.__struct_fields__ if name != "failed")
+_COLUMNS: Final = Entry.__struct_fields__[:-1]  # the attempts are in a table of their own
 _COUNTED: Final = (
     "input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "images", "characters", "cost", "charge",
 )  # fmt: skip

@@ -85,17 +85,19 @@ class Spool:
 
     def intend(self, intent: Intent) -> None:
         """Raises Full."""
-        if not self.has_room:
-            self._carry()
-            raise Full
         payload = _encode(intent)
-        segment = self._put(INTENT, payload)
+        segment = self._current
+        if segment is None or not self.has_room or not segment.put(INTENT, payload):
+            segment = self._turned(INTENT, payload)
         segment.open[intent.id] = payload
         self._where[intent.id] = segment
 
     def settle(self, entry: Entry) -> None:
         """Raises Full, and UnicodeEncodeError or OverflowError for what cannot be written at all."""
-        segment = self._put(ENTRY, _encode(entry))
+        payload = _encode(entry)
+        segment = self._current
+        if segment is None or not segment.put(ENTRY, payload):
+            segment = self._turned(ENTRY, payload)
         if segment.mirrored:
             segment.entries += 1
             self._entries.append(entry)
@@ -106,14 +108,16 @@ class Spool:
         if segment is not None:
             segment.open.pop(name, None)
 
-    def _put(self, kind: int, payload: bytes) -> Segment:
-        current = self._current
-        if current is None or not current.put(kind, payload):
-            if len(payload) > min(LONGEST, self._size // 2):
-                raise Full
-            current = self._turn(kind)
-            current.put(kind, payload)
-        return current
+    def _turned(self, kind: int, payload: bytes) -> Segment:
+        """The next segment, with this in it."""
+        if len(payload) > min(LONGEST, self._size // 2):
+            raise Full
+        if kind == INTENT and not self.has_room:
+            self._carry()
+            raise Full
+        following = self._turn(kind)
+        following.put(kind, payload)
+        return following
 
     def _turn(self, kind: int) -> Segment:
         """The next segment to append to."""
@@ -122,7 +126,7 @@ class Spool:
         after = len(self._segments) + 1
         if kind == INTENT and after >= self._most:
             self.has_room = False
-        if after > self._most or (not self.has_room and kind == INTENT):
+        if after > self._most or (kind == INTENT and not self.has_room):
             raise Full
         following, self._spare = self._spare, None
         if following is None:

@@ -54,7 +54,8 @@ class Accounts:
     async def admit(self, identity: Identity, story: Story) -> None:
         """By the head alone. Raises Refused."""
         story.permit = permit = Permit(self.limits, identity, story.record.entry)
-        await self.limits.admit(permit)
+        if not self.limits.admits(permit):
+            await self.limits.admit(permit)
 
     def lends(self, call: Call, known: Plan, story: Story) -> bool:
         """Whether it has its reservation already, of what was taken for many: nothing has to be waited for."""

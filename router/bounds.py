@@ -6,7 +6,7 @@ calendar's day, week, month or year in UTC. What a call may come to is taken bef
 """
 
 from collections.abc import Awaitable, Sequence
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, runtime_checkable
 
 import msgspec
 from pydantic import Field
@@ -92,6 +92,29 @@ class Store(Protocol):
 
     def seed(self, bound: Bound, used: int) -> None:
         """A budget's present period has seen at least so much (as the ledger says)."""
+        ...
+
+
+class Grip(Protocol):
+    """Some bounds of a store, found once: for those that come again and again."""
+
+    def settle(self, used: Sequence[int], hold: str) -> None:
+        """As the store's. `used`: of each kind, at the places that the bounds were named with."""
+        ...
+
+    def room(self, unused: int) -> Sequence[tuple[int, int]]:
+        """Of each bound, how much is left, with so many times of what is taken of it; and nanoseconds until it is empty
+        again.
+        """
+        ...
+
+
+@runtime_checkable
+class Local(Store, Protocol):
+    """One that counts in this process or on this host."""
+
+    def grip(self, held: Held) -> Grip:
+        """`held`: bounds, what is taken of each every time, and the place in `used` of what it comes to."""
         ...
 
 

@@ -17,15 +17,18 @@ _FINEST: Final = MILLION * MILLION  # prices are per million, and seconds are co
 
 def cost_of(record: Record, price: Price | None, written: int = 0) -> int | None:
     """What the provider asks for it. `written`: of the tokens read, those that went into its cache."""
-    if record.cache in FREE or record.outcome == "error" or not (record.tries or record.upstream):
+    if record.cache in FREE or record.outcome == "error" or not (record.upstream or record.tries):
         return 0
     if price is None:
         return None
     read, wrote = record.input_tokens, record.output_tokens
     if (flat := price.flat) is not None and not (record.images or record.media_seconds or record.characters):
         each, more, cached = flat  # as it nearly always is
-        total = read * each + wrote * more + (min(record.cached_tokens, read) * cached if record.cached_tokens else 0)
-        return min(-(-total // MILLION), MOST)
+        total = read * each + wrote * more
+        if record.cached_tokens:
+            total += min(record.cached_tokens, read) * cached
+        cost = -(-total // MILLION)
+        return cost if cost < MOST else MOST
     tokens: int | None = 0
     if price.by_token:
         cached = min(record.cached_tokens, read)

@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from providers import spec
-from router.bounds import Bound, Store
+from router.bounds import Bound, Grip, Held, Local, Store
 from router.call import Call
 from router.permit import Estimate
 from router.record import Record
@@ -32,7 +32,9 @@ IDLE: Final = 2.0  # seconds after which a bundle that nobody has asked for goes
 AGAIN: Final = 0.25  # seconds until it is looked again whether there is room for one
 _KINDS: Final = ("concurrency", "tokens", "input_tokens", "output_tokens", "budget")
 _LIMITS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
-_SEVERAL: Final = ("n", "best_of", "prompt")
+_SEVERAL: Final = frozenset(("n", "best_of", "prompt"))
+_SAYING: Final = _SEVERAL.union(_LIMITS)
+_SEMICOLON: Final = 59  # one byte is looked for much faster than a word
 _int: Final[msgspec.json.Decoder[int]] = msgspec.json.Decoder(int)
 
 
@@ -48,6 +50,7 @@ class Lease:
         "ends",
         "ends_at",
         "estimate",
+        "head",
         "hold",
         "left",
         "metered",
@@ -61,8 +64,9 @@ class Lease:
         self.bounds = bounds
         self.metered = metered
         self.part: tuple[tuple[Bound, int], ...] = ()
-        self.ends: tuple[tuple[Bound, int, int], ...] = ()  # what one request gives back, by its kind's place
-        self.shown: tuple[tuple[Bound, int, bytes], ...] = ()  # in heads: of which bound, its part, and how
+        self.ends: Grip | None = None  # of what one request gives back, by its kind's place
+        self.head = b""  # how heads tell of `shown`
+        self.shown: Grip | None = None
         self.estimate = Estimate()
         self.open = False
         self.left = 0
@@ -74,12 +78,13 @@ class Lease:
         """Whether a part is enough for it. Whoever cannot say at a glance is not covered."""
         if not self.part or len(call.body) > BODY or call.endpoint.task != spec.CONVERSATIONAL:
             return False
-        if b";base64," in call.body:  # pictures are more than their bytes
+        if _SEMICOLON in call.body and b";base64," in call.body:  # pictures are more than their bytes
             return False
         fields = call.fields
-        for name in _SEVERAL:
-            if name in fields:
-                return False
+        if _SAYING.isdisjoint(fields):
+            return self.open
+        if not _SEVERAL.isdisjoint(fields):
+            return False
         said = False
         for name in _LIMITS:
             if name in fields:
@@ -95,11 +100,11 @@ class Lease:
         """What of a bound's level is of its bundle, and nobody's yet."""
         return sum(amount * self.left for each, amount in self.part if each is bound)
 
-    def uses(self, record: Record) -> list[tuple[Bound, int, int]]:
-        """What a request that had a part has come to, for the store."""
+    def settle(self, record: Record, hold: str) -> None:
+        """A request that had a part has ended."""
         read, wrote = record.input_tokens, record.output_tokens
-        used = (0, read + wrote, read, wrote, record.charge or 0)
-        return [(bound, part, used[kind]) for bound, part, kind in self.ends]
+        assert self.ends is not None
+        self.ends.settle((0, read + wrote, read, wrote, record.charge or 0), hold)
 
 
 class Leases:
@@ -121,8 +126,12 @@ class Leases:
             if all(amount * LEAST * SHARE <= bound.amount for bound, amount in part):
                 lease.part, lease.estimate, lease.open = part, estimate, is_open
                 given = [(bound, amount, _KINDS.index(bound.kind)) for bound, amount in part]
-                lease.ends = (*((bound, 1, 0) for bound in running), *given)
+                lease.ends = self.grip((*((bound, 1, 0) for bound in running), *given))
                 return
+
+    def grip(self, held: Held) -> Grip:
+        assert isinstance(self._store, Local)  # of others nothing is lent
+        return self._store.grip(held)
 
     def takes(self, lease: Lease) -> bool:
         """One part, if there is one to be had."""

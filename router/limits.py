@@ -22,7 +22,7 @@ from router.leases import INPUT, Lease, Leases
 from router.permit import FUSED, NEAR, Estimate, Held, Permit
 from router.prices import Price, Prices
 from router.record import Record
-from router.refusals import limit_of, refusal, seconds_of
+from router.refusals import limit_of, refusal, seconds_of, span_of
 from router.routing import Candidate, Plan
 from router.usage import Usage
 
@@ -45,6 +45,19 @@ class Limits:
     def store(self) -> Store:
         return self._store
 
+    def admits(self, permit: Permit) -> bool:
+        """As `admit`, for a store that answers at once; False where another machine must be asked."""
+        if self._remote:
+            return False
+        asked = permit.identity.admission
+        if asked:
+            reached = self._store.take(asked, permit.hold)
+            if reached is not None:
+                assert isinstance(reached, Reached)
+                raise self._refusal(permit.identity, reached)
+            permit.held = asked
+        return True
+
     async def admit(self, permit: Permit) -> None:
         """Raises Refused where the tenant or its key has had its requests, or as many run as may."""
         asked = permit.identity.admission
@@ -58,7 +71,10 @@ class Limits:
         """Whether the request's reservation is a part of a bundle that was taken before."""
         if not lease.covers(call) or not self.leases.takes(lease):
             return False
-        permit.lease, permit.leased, permit.bounds, permit.estimate = lease, lease.hold, lease.bounds, lease.estimate
+        permit.lease = lease
+        permit.leased = lease.hold
+        permit.bounds = lease.bounds
+        permit.estimate = lease.estimate
         if call.stream and any(each.kind in GROWING for each in lease.bounds):
             permit.most, permit.fused = lease.estimate.output, True
         return True
@@ -86,7 +102,7 @@ class Limits:
         """A stream wants to go on beyond its reservation: whether it may."""
         for asked, hold, step in self._steps(permit):
             if await self._take(asked, hold) is None:
-                permit.extended.append((hold, asked))
+                permit.extended += ((hold, asked),)
                 permit.most += step
                 return True
         return False
@@ -97,7 +113,7 @@ class Limits:
             return None
         for asked, hold, step in self._steps(permit):
             if self._store.take(asked, hold) is None:
-                permit.extended.append((hold, asked))
+                permit.extended += ((hold, asked),)
                 permit.most += step
                 return True
         return False
@@ -114,14 +130,15 @@ class Limits:
     def settle(self, permit: Permit, record: Record) -> None:
         """The request has ended: what it used stays counted, all else is given back."""
         if permit.lease is not None:
-            self._store.settle(permit.lease.uses(record), permit.leased)
+            permit.lease.settle(record, permit.leased)
         elif permit.held:
             held = [(bound, amount, _used(bound, amount, record)) for bound, amount in permit.held]
             self._store.settle(held, permit.hold)
         permit.held, permit.lease = (), None
-        extended, permit.extended = permit.extended, []
-        for hold, asked in extended:
-            self._store.settle([(bound, amount, 0) for bound, amount in asked], hold)
+        if permit.extended:
+            extended, permit.extended = permit.extended, ()
+            for hold, asked in extended:
+                self._store.settle([(bound, amount, 0) for bound, amount in asked], hold)
 
     def _give_back(self, permit: Permit) -> None:
         """It was refused before anything was done for it."""
@@ -166,13 +183,11 @@ class Limits:
     def told(self, permit: Permit) -> bytes:
         """`x-ratelimit-…` for requests and tokens, of the bound with the least room of each."""
         lease = permit.lease
-        if lease is not None and lease.shown:
-            lines = b""
-            for bound, part, template in lease.shown:
-                level = self._store.level(bound)
-                left = bound.amount - level.used + part * lease.left
-                lines += template % (left if left > 0 else 0, seconds_of(level.resets))
-            return lines
+        if lease is not None and lease.shown is not None:
+            figures: list[int | bytes] = []
+            for left, ahead in lease.shown.room(lease.left):
+                figures += (left, span_of(ahead))
+            return lease.head % tuple(figures)
         requests = self._tightest([bound for bound, _ in permit.identity.admission if bound.kind == "requests"], None)
         bounds = permit.bounds or permit.identity.reserved
         return requests + self._tightest([bound for bound in bounds if bound.kind == "tokens"], permit.lease)
@@ -194,7 +209,9 @@ class Limits:
         requests = [(bound, 0) for bound, _ in identity.admission if bound.kind == "requests"]
         tokens = [(bound, amount) for bound, amount in lease.part if bound.kind == "tokens"]
         if lease.part and len(requests) < 2 and len(tokens) < 2:
-            lease.shown = tuple((bound, part, _template(bound)) for bound, part in requests + tokens)
+            shown = requests + tokens
+            lease.shown = self.leases.grip([(bound, part, 0) for bound, part in shown])
+            lease.head = b"".join(_template(bound) for bound, _ in shown)
 
     def _refusal(self, identity: Identity, reached: Reached, asked: int = 1) -> Refused:
         bound = reached.bound

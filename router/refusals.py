@@ -7,6 +7,7 @@ from router.bounds import NANO, Bound, Reached
 from router.errors import Refused
 
 _SPANS: Final = {1.0: "second", 60.0: "minute", 3600.0: "hour", 86400.0: "day", 604800.0: "week"}
+_BELOW_ONE: Final = tuple(b"%dms" % each for each in range(1001))  # what nearly all are, made ready
 
 
 def seconds_of(seconds: float | None) -> bytes:
@@ -20,6 +21,11 @@ def seconds_of(seconds: float | None) -> bytes:
     whole = round(seconds)
     hours, rest = divmod(whole, 3600)
     return (b"%dh" % hours if hours else b"") + b"%dm%ds" % divmod(rest, 60)
+
+
+def span_of(nanoseconds: int) -> bytes:
+    """The same, of whole nanoseconds."""
+    return _BELOW_ONE[-(-nanoseconds // 1_000_000)] if nanoseconds < NANO else seconds_of(nanoseconds / NANO)
 
 
 def refusal(reached: Reached, asked: int = 0) -> Refused:

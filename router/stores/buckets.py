@@ -10,13 +10,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from router.bounds import NANO, Bound
+from router.bounds import NANO, Bound, Level
 
 FAR: Final = 2**62  # for ever, in seconds or nanoseconds; nothing that is counted goes above it, so it fits in 8 bytes
 LONGEST: Final = 2**60  # nanoseconds that a bucket may take to drain: 36 years
 AGAIN: Final = 1.0  # seconds after which to ask whether a running request has ended; nobody knows
 
+SOON: Final = round(AGAIN * NANO)
+
 Moment = tuple[int, int]  # at, rest
+Stand = tuple[int, int]  # how much is used, or left, and in how many nanoseconds it is empty; FAR: never
 
 
 def measures(bound: Bound) -> tuple[int, int, int]:
@@ -56,6 +59,11 @@ def rescaled(at: int, rest: int, now: int, old: tuple[int, int], new: tuple[int,
     return now + moved, left // old[1]
 
 
+def level_of(stand: Stand) -> Level:
+    used, ahead = stand
+    return Level(used, None if ahead >= FAR else ahead / NANO)
+
+
 def stretch(period: str, wall: float) -> tuple[int, int]:
     """The calendar's period around a moment: its first second, and the first after it."""
     if not period:
@@ -92,3 +100,8 @@ class Calendar:
     def left(self, end: int) -> float | None:
         """Seconds until then; None for ever."""
         return None if end >= FAR else max(0.0, end - self.wall())
+
+    def ahead(self, end: int) -> int:
+        """The same in nanoseconds; FAR for ever."""
+        left = self.left(end)
+        return FAR if left is None else min(round(left * NANO), FAR - 1)

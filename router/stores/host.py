@@ -7,13 +7,13 @@ the lock, the others go on without (`unlocked`).
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from router.bounds import Asked, Bound, Held, Level, Reached
-from router.stores.buckets import Calendar
+from router.stores.buckets import Calendar, Stand, level_of
 from router.stores.lock import ROBUST
-from router.stores.memory import MANY, Broom, MemoryStore, Slot, seen
+from router.stores.memory import GONE, MANY, Broom, MemoryStore, Slot, seen
 from router.stores.shared import SharedBucket, SharedPurse, SharedRunning
 from router.stores.table import SLOTS, Table
 
@@ -59,13 +59,14 @@ class HostStore:
             for done, (bound, n) in enumerate(asked):
                 place = places.get(bound.name)
                 if place is None or place.bound is not bound or words[place.at] != place.key:
-                    slot = self._slot(bound, now)
+                    slot = self.slot(bound, now)
                 else:
                     slot = place
                 if not slot.take(n, hold, now):
+                    reached = slot.reached(n, now)  # now: it may be swept out by what follows
                     for other, taken in asked[:done]:
-                        self._slot(other, now).settle(taken, 0, hold, now)
-                    return slot.reached(n, now)
+                        self.slot(other, now).settle(taken, 0, hold, now)
+                    return reached
         return None
 
     def settle(self, held: Held, hold: str) -> None:
@@ -75,7 +76,7 @@ class HostStore:
             for bound, taken, used in held:
                 place = places.get(bound.name)
                 if place is None or place.bound is not bound or words[place.at] != place.key:
-                    slot = self._slot(bound, now)
+                    slot = self.slot(bound, now)
                 else:
                     slot = place
                 slot.settle(taken, used, hold, now)
@@ -87,26 +88,30 @@ class HostStore:
     def level(self, bound: Bound) -> Level:
         now = self._clock()
         with self._lock:
-            return self._slot(bound, now).level(now)
+            return level_of(self.slot(bound, now).stands(now))
+
+    def grip(self, held: Held) -> "HostGrip":
+        return HostGrip(self, held)
 
     def seed(self, bound: Bound, used: int) -> None:
         with self._lock:
-            self._slot(bound, self._clock()).seed(used)
+            self.slot(bound, self._clock()).seed(used)
 
-    def _slot(self, bound: Bound, now: int) -> Slot:
+    def slot(self, bound: Bound, now: int) -> Slot:
         """Where it is counted: in the table, or in this worker's memory for as long as that holds something of it."""
         name, place = seen(self._places, bound)
         if place is None:
             place = None if self._memory.holds(bound) else self._made(bound)
         else:
-            if place.bound is not bound:
+            if place.bound != bound:
                 place.adopt(bound, now)
             if self._words[place.at] == place.key:  # 62 bits: enough, at one position, to tell names apart
                 return place
         at = None if place is None else self._table.find(place.name, now, self._calendar.wall())
         if place is None or at is None:
             self.alone += 1
-            self._places.pop(name, None)
+            if self._places.pop(name, None) is not None and place is not None:
+                place.bound = GONE
             return self._memory.slot(bound, now)
         place.placed(at)
         self._broom.sweep(now)
@@ -117,3 +122,43 @@ class HostStore:
         if bound.kind == "budget":
             return SharedPurse(bound, self._table, self._calendar)
         return SharedRunning(bound, self._table) if bound.kind == "concurrency" else SharedBucket(bound, self._table)
+
+
+class HostGrip:
+    """Places in the table found once; one that was swept out since, given away or has other terms is looked for again.
+    So is, each time, what has no place there.
+    """
+
+    def __init__(self, store: HostStore, held: Held) -> None:
+        self._store = store
+        self._rows: list[tuple[Shared | None, Bound, int, int]] = [(None, *each) for each in held]
+
+    def _again(self, bound: Bound, now: int) -> Slot:
+        slot = self._store.slot(bound, now)
+        place = slot if isinstance(slot, Shared) else None
+        self._rows = [(place, slot.bound, *row[2:]) if row[1] is bound else row for row in self._rows]
+        return slot
+
+    def settle(self, used: Sequence[int], hold: str) -> None:
+        store, now = self._store, self._store._clock()
+        words = store._words
+        with store._lock:
+            for place, bound, taken, kind in self._rows:
+                if place is None or place.bound is not bound or words[place.at] != place.key:
+                    self._again(bound, now).settle(taken, used[kind], hold, now)
+                else:
+                    place.settle(taken, used[kind], hold, now)
+
+    def room(self, unused: int) -> list[Stand]:
+        store, now = self._store, self._store._clock()
+        words = store._words
+        found: list[Stand] = []
+        with store._lock:
+            for place, bound, taken, _ in self._rows:
+                if place is None or place.bound is not bound or words[place.at] != place.key:
+                    used, ahead = self._again(bound, now).stands(now)
+                else:
+                    used, ahead = place.stands(now)
+                left = bound.amount - used + taken * unused
+                found.append((left if left > 0 else 0, ahead))
+        return found

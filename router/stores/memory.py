@@ -5,14 +5,15 @@ that hold nothing are swept out where there are very many; one that holds someth
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
-from router.bounds import NANO, Asked, Bound, Held, Level, Reached
-from router.stores.buckets import AGAIN, Calendar, measures, poured, rescaled, units, until_room
+from router.bounds import Asked, Bound, Held, Level, Reached
+from router.stores.buckets import AGAIN, SOON, Calendar, Stand, level_of, measures, rescaled, units, until_room
 
 MANY: Final = 65_536  # slots; beyond, empty ones are looked for
 SWEPT: Final = 8  # slots looked at for each that is new
+GONE: Final = Bound("", "tenant", "", "requests", 0)  # whose a slot is that was swept out: who has it finds another
 
 
 class Slot(Protocol):
@@ -26,7 +27,7 @@ class Slot(Protocol):
     def take(self, n: int, hold: str, now: int) -> bool: ...
     def settle(self, taken: int, used: int, hold: str, now: int) -> None: ...
     def reached(self, n: int, now: int) -> Reached: ...
-    def level(self, now: int) -> Level: ...
+    def stands(self, now: int) -> Stand: ...
     def seed(self, used: int) -> None: ...
     def empty(self, now: int) -> bool: ...
 
@@ -60,19 +61,23 @@ class Bucket:
         return True
 
     def settle(self, taken: int, used: int, hold: str, now: int) -> None:
-        if taken != used:
-            self.at, self.rest = poured(self.at, self.rest, now, used - taken, self.amount, self.span)
+        if taken == used:
+            return
+        at, rest = self.at, self.rest  # `poured` again
+        if at < now:
+            at, rest = now, 0
+        moved, rest = divmod((used - taken) * self.span + rest, self.amount)
+        at += moved
+        self.at, self.rest = (at, rest) if at >= now else (now, 0)
 
     def reached(self, n: int, now: int) -> Reached:
         moment = self.at, self.rest
         wait = until_room(*moment, now, n, self.amount, self.span) if self.bound.amount > 0 else None
         return Reached(self.bound, units(*moment, now, self.amount, self.span), wait)
 
-    def level(self, now: int) -> Level:
+    def stands(self, now: int) -> Stand:
         ahead = self.at - now
-        if ahead < 0:
-            return Level(0, 0.0)
-        return Level(-((-ahead * self.amount - self.rest) // self.span), ahead / NANO)
+        return (-((-ahead * self.amount - self.rest) // self.span), ahead) if ahead >= 0 else (0, 0)
 
     def seed(self, used: int) -> None:
         pass
@@ -100,13 +105,14 @@ class Running:
         return True
 
     def settle(self, taken: int, used: int, hold: str, now: int) -> None:
-        self.running = max(0, self.running - taken)
+        running = self.running - taken
+        self.running = running if running > 0 else 0
 
     def reached(self, n: int, now: int) -> Reached:
         return Reached(self.bound, self.running, AGAIN if n <= self.bound.amount else None)
 
-    def level(self, now: int) -> Level:
-        return Level(self.running, AGAIN if self.running else 0.0)
+    def stands(self, now: int) -> Stand:
+        return self.running, SOON if self.running else 0
 
     def seed(self, used: int) -> None:
         pass
@@ -148,11 +154,12 @@ class Purse:
     def settle(self, taken: int, used: int, hold: str, now: int) -> None:
         if self.wall() >= self.end:
             self._turn()
-        held = self.holds.pop(hold, 0)
+        held = self.holds.get(hold, 0)
         if held > taken:
             self.holds[hold] = held - taken
             self.reserved -= taken
-        else:
+        elif held:
+            del self.holds[hold]
             self.reserved -= held
         self.spent += used
 
@@ -160,10 +167,10 @@ class Purse:
         never = n > self.bound.amount
         return Reached(self.bound, self.spent + self.reserved, None if never else self.calendar.left(self.end))
 
-    def level(self, now: int) -> Level:
+    def stands(self, now: int) -> Stand:
         if self.wall() >= self.end:
             self._turn()
-        return Level(self.spent + self.reserved, self.calendar.left(self.end))
+        return self.spent + self.reserved, self.calendar.ahead(self.end)
 
     def seed(self, used: int) -> None:
         if self.wall() >= self.end:
@@ -204,6 +211,40 @@ class Broom:
                 self._unseen = iter(list(self._slots))
             elif (slot := self._slots.get(name)) is not None and slot.empty(now):
                 del self._slots[name]
+                slot.bound = GONE
+
+
+class MemoryGrip:
+    """Slots found once; one that was swept out since, or has other terms, is looked for again."""
+
+    def __init__(self, store: "MemoryStore", held: Held) -> None:
+        self._store = store
+        self._clock = store._clock
+        now = self._clock()
+        self._rows = [(store.slot(bound, now), bound, taken, kind) for bound, taken, kind in held]
+
+    def _again(self, bound: Bound, now: int) -> Slot:
+        slot = self._store.slot(bound, now)
+        self._rows = [(slot, slot.bound, *row[2:]) if row[1] is bound else row for row in self._rows]
+        return slot
+
+    def settle(self, used: Sequence[int], hold: str) -> None:
+        now = self._clock()
+        for slot, bound, taken, kind in self._rows:
+            if slot.bound is not bound:
+                slot = self._again(bound, now)
+            slot.settle(taken, used[kind], hold, now)
+
+    def room(self, unused: int) -> list[Stand]:
+        now = self._clock()
+        found: list[Stand] = []
+        for slot, bound, taken, _ in self._rows:
+            if slot.bound is not bound:
+                slot = self._again(bound, now)
+            used, ahead = slot.stands(now)
+            left = bound.amount - used + taken * unused
+            found.append((left if left > 0 else 0, ahead))
+        return found
 
 
 class MemoryStore:
@@ -230,9 +271,10 @@ class MemoryStore:
             if slot is None or slot.bound is not bound:
                 slot = self.slot(bound, now)
             if not slot.take(n, hold, now):
+                reached = slot.reached(n, now)  # now: it may be swept out by what follows
                 for other, taken in asked[:done]:
                     self.slot(other, now).settle(taken, 0, hold, now)
-                return slot.reached(n, now)
+                return reached
         return None
 
     def settle(self, held: Held, hold: str) -> None:
@@ -253,13 +295,16 @@ class MemoryStore:
         now = self._clock()
         slot = self._slots.get(bound.name)
         if slot is not None and slot.bound is bound:
-            return slot.level(now)
+            return level_of(slot.stands(now))
         _, slot = seen(self._slots, bound)
         if slot is None:
             slot = self._made(bound)
-        elif slot.bound is not bound:
+        elif slot.bound != bound:
             slot.adopt(bound, now)
-        return slot.level(now)
+        return level_of(slot.stands(now))
+
+    def grip(self, held: Held) -> MemoryGrip:
+        return MemoryGrip(self, held)
 
     def seed(self, bound: Bound, used: int) -> None:
         self.slot(bound, self._clock()).seed(used)
@@ -273,7 +318,7 @@ class MemoryStore:
         if slot is None:
             self._broom.sweep(now)
             slot = self._slots[name] = self._made(bound)
-        elif slot.bound is not bound:
+        elif slot.bound != bound:  # the keys of a tenant have a bound each, which says the same
             slot.adopt(bound, now)
         return slot
 

@@ -7,8 +7,8 @@ worker knows alone (which hold reserved how much) is kept in them, and its sum i
 import struct
 from typing import Final
 
-from router.bounds import NANO, Bound, Level, Reached
-from router.stores.buckets import AGAIN, FAR, Calendar, measures, poured, rescaled, units, until_room
+from router.bounds import Bound, Reached
+from router.stores.buckets import AGAIN, FAR, SOON, Calendar, Stand, measures, poured, rescaled, units, until_room
 from router.stores.table import BUDGET, CONCURRENCY, OWN, RATE, TOTAL, WORD, Table, digest
 
 _FOUR: Final = struct.Struct("=4q")
@@ -47,7 +47,10 @@ class SharedBucket:
 
     def take(self, n: int, hold: str, now: int) -> bool:
         at, rest = self._moment(now)
-        at, rest = poured(at, rest, now, n, self.amount, self.span)
+        if at < now:  # `poured`, at its place: each request comes by here
+            at, rest = now, 0
+        moved, rest = divmod(n * self.span + rest, self.amount)
+        at += moved
         if at + (rest > 0) - now > self.most:
             return False
         _MOVE(self.memory, self.offset, at, rest)
@@ -63,9 +66,10 @@ class SharedBucket:
         wait = until_room(*moment, now, n, self.amount, self.span) if self.bound.amount > 0 else None
         return Reached(self.bound, units(*moment, now, self.amount, self.span), wait)
 
-    def level(self, now: int) -> Level:
+    def stands(self, now: int) -> Stand:
         at, rest = self._moment(now)
-        return Level(units(at, rest, now, self.amount, self.span), max(0, at - now) / NANO)
+        ahead = at - now
+        return (-((-ahead * self.amount - rest) // self.span), ahead) if ahead >= 0 else (0, 0)
 
     def seed(self, used: int) -> None:
         pass
@@ -108,17 +112,18 @@ class SharedRunning:
 
     def settle(self, taken: int, used: int, hold: str, now: int) -> None:
         words = self.words
-        given = min(taken, self.held)
+        given = taken if taken < self.held else self.held
         self.held -= given
         words[self.own] = self.held
-        words[self.total] = max(0, words[self.total] - given)
+        running = words[self.total] - given
+        words[self.total] = running if running > 0 else 0
 
     def reached(self, n: int, now: int) -> Reached:
         return Reached(self.bound, self.words[self.total], AGAIN if n <= self.bound.amount else None)
 
-    def level(self, now: int) -> Level:
+    def stands(self, now: int) -> Stand:
         running = self.words[self.total]
-        return Level(running, AGAIN if running else 0.0)
+        return running, SOON if running else 0
 
     def seed(self, used: int) -> None:
         pass
@@ -160,7 +165,7 @@ class SharedPurse:
         self.bound = bound
         self.most = min(bound.amount, FAR)
 
-    def _stands(self) -> tuple[int, int]:
+    def _sums(self) -> tuple[int, int]:
         """Spent and reserved, in the present period."""
         spent, start, end, reserved = _READ(self.memory, self.offset)
         if end <= self.wall():
@@ -176,7 +181,7 @@ class SharedPurse:
         return spent, reserved
 
     def take(self, n: int, hold: str, now: int) -> bool:
-        spent, reserved = self._stands()
+        spent, reserved = self._sums()
         if spent + reserved + n > self.most:
             return False
         self.holds[hold] = self.holds.get(hold, 0) + n
@@ -187,7 +192,7 @@ class SharedPurse:
         return True
 
     def settle(self, taken: int, used: int, hold: str, now: int) -> None:
-        spent, reserved = self._stands()
+        spent, reserved = self._sums()
         words = self.words
         given = self.holds.pop(hold, 0)
         if given > taken:
@@ -200,16 +205,16 @@ class SharedPurse:
 
     def reached(self, n: int, now: int) -> Reached:
         never = n > self.bound.amount
-        return Reached(self.bound, sum(self._stands()), None if never else self._left())
+        return Reached(self.bound, sum(self._sums()), None if never else self.calendar.left(self._end()))
 
-    def level(self, now: int) -> Level:
-        return Level(sum(self._stands()), self._left())
+    def stands(self, now: int) -> Stand:
+        return sum(self._sums()), self.calendar.ahead(self._end())
 
-    def _left(self) -> float | None:
-        return self.calendar.left(_READ(self.memory, self.offset)[2])
+    def _end(self) -> int:
+        return int(_READ(self.memory, self.offset)[2])
 
     def seed(self, used: int) -> None:
-        spent, _ = self._stands()
+        spent, _ = self._sums()
         self.words[self.at + OWN] = min(max(spent, used), FAR)
 
     def empty(self, now: int) -> bool:

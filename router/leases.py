@@ -133,12 +133,8 @@ class Leases:
         assert isinstance(self._store, Local)  # of others nothing is lent
         return self._store.grip(held)
 
-    def takes(self, lease: Lease) -> bool:
-        """One part, if there is one to be had."""
-        now = monotonic()
-        if lease.left and now < lease.ends_at:
-            lease.left -= 1
-            return True
+    def takes(self, lease: Lease, now: float) -> bool:
+        """A new bundle, if there is one to be had, and one part of it."""
         if now < lease.rests_until:
             return False
         if lease in self._open:

@@ -8,6 +8,7 @@ Counting is a Store's (router/bounds.py, router/stores); this file says what is 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from time import monotonic
 from typing import Final
 
 import msgspec
@@ -69,7 +70,12 @@ class Limits:
 
     def lend(self, permit: Permit, lease: Lease, call: Call) -> bool:
         """Whether the request's reservation is a part of a bundle that was taken before."""
-        if not lease.covers(call) or not self.leases.takes(lease):
+        if not lease.covers(call):
+            return False
+        now = monotonic()
+        if lease.left and now < lease.ends_at:
+            lease.left -= 1
+        elif not self.leases.takes(lease, now):
             return False
         permit.lease = lease
         permit.leased = lease.hold

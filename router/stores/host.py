@@ -160,5 +160,7 @@ class HostGrip:
                 else:
                     used, ahead = place.stands(now)
                 left = bound.amount - used + taken * unused
-                found.append((left if left > 0 else 0, ahead))
+                if not 0 <= left <= bound.amount:  # what was taken for many drains, too
+                    left = 0 if left < 0 else bound.amount
+                found.append((left, ahead))
         return found

@@ -70,6 +70,7 @@ def test_keys_that_have_the_same_bound_each_for_itself_count_against_one(store: 
     assert grips[0].room(0) == grips[1].room(0)
     assert [left for left, _ in grips[0].room(0)] == [2, 698, 1, 7]
     assert [left for left, _ in grips[1].room(2)] == [4, 700, 3, 9]
+    assert [left for left, _ in grips[1].room(10_000)] == [each.amount for each in other], "never more than there is"
     for grip, hold in zip(grips, "ab", strict=True):
         grip.settle((0,), hold)
     assert [store.level(each).used for each in mine] == [0, 0, 0, 0]

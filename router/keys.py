@@ -17,8 +17,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Literal
 
-from cachetools import LRUCache
-
 from providers.spec import Fault
 from router.errors import Refused, bad_request, unauthorized
 from router.identity import ANONYMOUS, Identity, Licence, Rights
@@ -58,7 +56,12 @@ class _Known:
     rows: dict[KeyRow, Identity] = field(default_factory=dict)
     sure: bool = True
     # By the whole raw header value: a hash and three slices less for each request of a caller seen before.
-    seen: LRUCache[bytes | None, Identity] = field(default_factory=lambda: LRUCache(KEPT))
+    seen: dict[bytes | None, Identity] = field(default_factory=dict)
+
+    def remember(self, raw: bytes, identity: Identity) -> None:
+        if raw not in self.seen and len(self.seen) >= KEPT:  # who came first goes: he is found again by his digest
+            del self.seen[next(iter(self.seen))]
+        self.seen[raw] = identity
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -169,7 +172,7 @@ class Keyring:
         if found is not None:
             if found.expires is not None and found.expires <= self._clock():
                 raise unauthorized()
-            known.seen[raw] = found
+            known.remember(raw, found)
             return found
         if digest in known.gone:
             raise unauthorized()
@@ -185,7 +188,7 @@ class Keyring:
 
     def remember(self, question: Question, identity: Identity) -> None:
         """Until it expires. What was asked before the store's keys changed is remembered with what was known then."""
-        question.known.seen[question.raw] = identity
+        question.known.remember(question.raw, identity)
 
     def _unknown(self, known: _Known, credential: bytes) -> Identity:
         missing = not (known.whole and (known.sure or self._user_keys))  # a bearer is likelier a provider's

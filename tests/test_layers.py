@@ -71,7 +71,7 @@ OWNERS = {
     "uvicorn": ("router.server", "router.backend"),
     "uvloop": ("router.server", "router.cli", "router.bench"),
     "prometheus_client": ("router.exposition",),
-    "cachetools": ("router.keys", "router.doorman", "router.cache"),
+    "cachetools": ("router.doorman", "router.cache"),
     "yaml": ("router.config",),
     "redis": ("router.stores",),
     "psycopg": ("router.stores",),

@@ -6,6 +6,7 @@ the configuration only, and there are at most `SERIES` of them: a further one is
 
 import asyncio
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Final
 
@@ -30,10 +31,6 @@ class Histogram(msgspec.Struct):
 
     counts: list[int]
     total: float = 0.0
-
-    def observe(self, value: float, edges: tuple[float, ...]) -> None:
-        self.counts[bisect_left(edges, value)] += 1
-        self.total += value
 
     def add(self, other: "Histogram") -> None:
         self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
@@ -74,6 +71,18 @@ class Cell(msgspec.Struct):
     first: Histogram = msgspec.field(default_factory=_seconds)
     overhead: Histogram = msgspec.field(default_factory=_overhead)
 
+    def observe(self, seconds: float, first: float, overhead: float) -> None:
+        duration = self.duration
+        duration.counts[bisect_left(SECONDS, seconds)] += 1
+        duration.total += seconds
+        if first:
+            until = self.first
+            until.counts[bisect_left(SECONDS, first)] += 1
+            until.total += first
+        ours = self.overhead
+        ours.counts[bisect_left(OVERHEAD, overhead)] += 1
+        ours.total += overhead
+
     def add(self, other: "Cell") -> None:
         self.requests += other.requests
         self.duration.add(other.duration)
@@ -105,17 +114,19 @@ class Metrics:
 
     def __init__(self) -> None:
         self._cells: dict[tuple[str, str, str, str, str, int], Cell] = {}
-        self._tries: dict[tuple[str, str, int | str], int] = {}  # upstream, verdict, status or why there was none
-        self._broken: dict[Labels, int] = {}
-        self._splices: dict[Labels, int] = {}
-        self._cached: dict[str, int] = {}
+        self._tries = defaultdict[tuple[str, str, int | str], int](int)  # upstream, verdict, status or why none
+        self._broken = defaultdict[Labels, int](int)
+        self._splices = defaultdict[Labels, int](int)
+        self._cached = defaultdict[str, int](int)
         self.tenants: frozenset[str] = frozenset()  # that have a name here: those of the configuration
         self.inflight = 0
         self.failed_reloads = 0
         self.lag = 0.0
 
     def count(self, record: Record) -> None:
-        tenant = record.tenant if record.tenant in self.tenants else OTHER
+        tenant = record.tenant
+        if tenant not in self.tenants:
+            tenant = OTHER
         labels = (tenant, record.dialect, record.task, record.model, record.upstream, record.status)
         cell = self._cells.get(labels)
         if cell is None:
@@ -134,21 +145,15 @@ class Metrics:
             account.charge += record.charge or 0
         elif record.billing == "routed" and record.outcome != "error":
             account.unpriced += 1
-        cell.duration.observe(record.seconds, SECONDS)
-        if record.first:
-            cell.first.observe(record.first, SECONDS)
-        cell.overhead.observe(record.overhead, OVERHEAD)
+        cell.observe(record.seconds, record.first, record.overhead)
         for each in record.tries:
-            ended = (each.upstream, each.verdict, each.status or each.reason)
-            self._tries[ended] = self._tries.get(ended, 0) + 1
+            self._tries[each.upstream, each.verdict, each.status or each.reason] += 1
         if record.broken:
-            broken = (record.upstream, record.broken)
-            self._broken[broken] = self._broken.get(broken, 0) + 1
+            self._broken[record.upstream, record.broken] += 1
         for splice in record.splices:
-            spliced = (splice.upstream, splice.result)
-            self._splices[spliced] = self._splices.get(spliced, 0) + 1
+            self._splices[splice.upstream, splice.result] += 1
         if record.cache:
-            self._cached[record.cache] = self._cached.get(record.cache, 0) + 1
+            self._cached[record.cache] += 1
 
     async def follow_lag(self) -> None:
         """How late the loop comes to what is due: the worst of late, forgotten by a tenth each look."""

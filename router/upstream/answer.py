@@ -32,7 +32,6 @@ class Answer:
 
     __slots__ = (
         "_chunks",
-        "_error",
         "_loop",
         "_refused",
         "_silence",
@@ -43,6 +42,7 @@ class Answer:
         "complete",
         "deadline",
         "due",
+        "failure",
         "fields",
         "framed",
         "headers",
@@ -60,6 +60,7 @@ class Answer:
         self.fields: dict[bytes, bytes] = {}  # the same by name; of a name that comes twice, the last
         self.framed = False
         self.complete = False
+        self.failure: Break | None = None  # why it broke off
         self.touched = False  # a byte of the response has come
         self.uploading = False
         self.reused = False
@@ -71,7 +72,6 @@ class Answer:
         self._loop = loop
         self._chunks: list[bytes] = []
         self._size = 0
-        self._error: Break | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._take: Callable[[bytes], bool] | None = None
         self._refused = False  # `_take` wants no more for now
@@ -87,8 +87,8 @@ class Answer:
         while not self._chunks:
             if self.complete:
                 return b""
-            if self._error is not None:
-                raise Broken(self._error)
+            if self.failure is not None:
+                raise Broken(self.failure)
             await self.arrival()
         return self._taken()
 
@@ -103,8 +103,8 @@ class Answer:
                 return False
             if self.complete:
                 return True
-            if self._error is not None:
-                raise Broken(self._error)
+            if self.failure is not None:
+                raise Broken(self.failure)
             self._take = take
             try:
                 await self.arrival()
@@ -152,8 +152,8 @@ class Answer:
 
     def close(self) -> None:
         """Let go: an answer that has not ended takes its connection with it."""
-        if not self.complete and self._error is None:
-            self._error = "closed"
+        if not self.complete and self.failure is None:
+            self.failure = "closed"
             self._source.abort()
 
     def expire(self, now: float) -> None:
@@ -161,16 +161,10 @@ class Answer:
         self.fail("deadline" if now >= self.deadline else "silence")
         self._source.abort()
 
-    async def arrival(self) -> None:
-        """Wait until something more has come: the head, bytes, the end or a failure."""
+    def arrival(self) -> asyncio.Future[None]:
+        """To be awaited: something more has come, the head, bytes, the end or a failure."""
         waiter = self._waiter = self._loop.create_future()
-        try:
-            await waiter
-        finally:
-            self._waiter = None
-
-    def failure(self) -> Break | None:
-        return self._error
+        return waiter
 
     # What follows is for the connection.
 
@@ -184,14 +178,14 @@ class Answer:
         return self._size > BUFFER_HIGH
 
     def fail(self, reason: Break) -> None:
-        if not self.complete and self._error is None:
-            self._error = reason
+        if not self.complete and self.failure is None:
+            self.failure = reason
         self.wake()
 
     def spoil(self) -> None:
         """The message ended, and more bytes came behind it: its framing cannot be believed."""
         self.complete = False
-        self._error = "framing"
+        self.failure = "framing"
 
     def wake(self) -> None:
         waiter = self._waiter

@@ -73,7 +73,8 @@ class Connection(asyncio.Protocol):
         self._head = 0
         if self._headers:
             self._headers = []
-        cast(asyncio.Transport, self._transport).write(data)
+        assert self._transport is not None
+        self._transport.write(data)
         return answer
 
     def write(self, data: bytes) -> None:
@@ -157,7 +158,7 @@ class Connection(asyncio.Protocol):
         answer, self._answer = self._answer, None
         self._transport = None
         if answer is not None and not answer.complete:
-            if exc is None and answer.status and not answer.framed and answer.failure() is None:
+            if exc is None and answer.status and not answer.framed and answer.failure is None:
                 answer.complete = True
             else:
                 answer.fail("closed")
@@ -181,7 +182,8 @@ class Connection(asyncio.Protocol):
         self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        answer = cast(Answer, self._answer)
+        answer = self._answer
+        assert answer is not None
         status = self._parser.get_status_code()
         if status < 200:
             if status == 101:
@@ -202,14 +204,16 @@ class Connection(asyncio.Protocol):
         answer.status = status
 
     def on_body(self, data: bytes) -> None:
-        answer = cast(Answer, self._answer)
-        if answer.add(data) > BUFFER_HIGH:
-            cast(asyncio.Transport, self._transport).pause_reading()
+        answer = self._answer
+        assert answer is not None
+        if answer.add(data) > BUFFER_HIGH and self._transport is not None:
+            self._transport.pause_reading()
 
     def on_message_complete(self) -> None:
         if self._interim:
             self._interim = False
             return
-        answer = cast(Answer, self._answer)
-        self._keep = bool(self._parser.should_keep_alive()) and answer.framed
+        answer = self._answer
+        assert answer is not None
+        self._keep = answer.framed and self._parser.should_keep_alive()
         answer.complete = True

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Final
 
-from router.upstream.answer import Answer
+from router.upstream.answer import NEVER, Answer
 from router.upstream.connection import Connection
 from router.upstream.dial import Dialer
 from router.upstream.faults import NoAnswer, Silence
@@ -64,8 +64,10 @@ class Pool:
         fresh one, once, where `replay` allows to send again what was sent. `lane`: with whom it waits where every
         connection is busy; lanes take turns.
         """
-        upload = None if isinstance(body, bytes) else body
-        data = head + body if isinstance(body, bytes) else head
+        if isinstance(body, bytes):
+            data, upload = head + body, None
+        else:
+            data, upload = head, body
         loop = self._loop or self._start()
         fresh = False
         while True:
@@ -75,7 +77,8 @@ class Pool:
                 if isinstance(obtained, Silence):
                     return obtained
                 connection = obtained
-            answer = connection.begin(data, min(loop.time() + first, deadline), deadline, upload is not None)
+            due = deadline if first == NEVER else min(loop.time() + first, deadline)
+            answer = connection.begin(data, due, deadline, upload is not None)
             self._busy.add(answer)
             if self._ticker is None:
                 self._ticker = loop.call_later(TICK, self._tick)
@@ -83,15 +86,15 @@ class Pool:
                 if upload is not None and not await _upload(connection, answer, upload):
                     answer.close()
                     return Silence("upload", sent=True)
-                while not answer.status and answer.failure() is None:
+                while not answer.status and answer.failure is None:
                     await answer.arrival()
             except BaseException:
                 answer.close()
                 raise
             finally:
-                if answer.complete or answer.failure() is not None:
+                if answer.complete or answer.failure is not None:
                     self._busy.discard(answer)
-            reason = answer.failure()
+            reason = answer.failure
             if reason is None or (answer.status and answer.waiting()):
                 return answer
             stale = answer.reused and not answer.touched and reason == "closed"
@@ -209,9 +212,9 @@ class Pool:
 
     def sweep(self, now: float) -> None:
         """Expire the exchanges whose clock ran out and the connections that were kept long enough."""
-        for answer in [each for each in self._busy if each.complete or each.look(now) or each.failure() is not None]:
+        for answer in [each for each in self._busy if each.complete or each.look(now) or each.failure is not None]:
             self._busy.discard(answer)
-            if not answer.complete and answer.failure() is None:
+            if not answer.complete and answer.failure is None:
                 answer.expire(now)
         oldest = now - self._idle_seconds
         while self._idle and self._idle[0].idle_since < oldest:
@@ -255,7 +258,7 @@ async def _upload(connection: Connection, answer: Answer, upload: AsyncIterator[
     sending = asyncio.ensure_future(_send(connection, answer, upload))
     sending.add_done_callback(lambda _: answer.wake())
     try:
-        while not sending.done() and not answer.status and answer.failure() is None:
+        while not sending.done() and not answer.status and answer.failure is None:
             await answer.arrival()
         return not sending.done() or sending.result()
     finally:

@@ -102,7 +102,7 @@ async def test_an_upstream_that_waits_for_a_slow_reader_is_not_called_silent() -
         await settled(50)
         for seconds in (1, 7, 13, 19, 25):  # nobody reads
             pool.sweep(later(seconds))
-        assert answer.failure() is None
+        assert answer.failure is None
         assert len(await answer.read(size)) == size
         await pool.close()
 

@@ -75,10 +75,11 @@ class Told(msgspec.Struct, frozen=True, gc=False):
             cached, written = details.cached_tokens, details.cache_write_tokens
         if (details := self.completion_tokens_details or self.output_tokens_details) is not None:
             reasoning = details.reasoning_tokens
-        elif self.reasoning_tokens is not None:
+        else:
             reasoning = self.reasoning_tokens
         if cached is None:
-            cached, written = self._kept(written)
+            cached, made = self._cached(), self.cache_creation_input_tokens
+            written = written if made is None else made
         total = self.total_tokens
         if total is not None and (read is None or wrote is None or reasoning):
             read, wrote = _completed(read, wrote, total, reasoning or 0)
@@ -93,15 +94,13 @@ class Told(msgspec.Struct, frozen=True, gc=False):
             read += (self.cache_read_input_tokens or 0) + (self.cache_creation_input_tokens or 0)
         return read, wrote
 
-    def _kept(self, written: int | None) -> tuple[int | None, int | None]:
-        """What came out of a cache and what went into one, of those who say it at the top."""
-        for cached in (self.cache_read_input_tokens, self.prompt_cache_hit_tokens, self.cached_tokens):
-            if cached is not None:
-                break
-        else:
-            cached = self.num_cached_tokens
-        made = self.cache_creation_input_tokens
-        return cached, written if made is None else made
+    def _cached(self) -> int | None:
+        """What came out of a cache, of those who say it at the top."""
+        if self.cache_read_input_tokens is not None:
+            return self.cache_read_input_tokens
+        if self.prompt_cache_hit_tokens is not None:
+            return self.prompt_cache_hit_tokens
+        return self.num_cached_tokens if self.cached_tokens is None else self.cached_tokens
 
 
 def _completed(read: int | None, wrote: int | None, total: int, reasoning: int) -> tuple[int | None, int | None]:

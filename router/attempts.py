@@ -19,7 +19,7 @@ from router.errors import Refused, unauthorized
 from router.exchange import Exchange
 from router.failures import Failure
 from router.health import Speeds
-from router.keypool import KeyPool, Lent, key_for
+from router.keypool import Choice, Lent, key_for
 from router.load import Load
 from router.outgoing import Upstream
 from router.record import Record, Try
@@ -31,7 +31,7 @@ from router.served import Served
 from router.story import Story
 from router.translate import Prepared
 from router.upstream.answer import NEVER, Answer
-from router.upstream.faults import Broken, Silence
+from router.upstream.faults import Broken
 
 Key = Lent | Secret | None
 
@@ -77,15 +77,15 @@ class Walker:
             later = candidates[place + 1 :]
             tries = 0
             paused = 0.0
-            verdict = Verdict.NEXT
+            verdict: Verdict | None = None
             budget = upstream.budget
             budget.requests += 1
             while True:
-                key, usable = self._key(call, plan, upstream, story)
+                began = monotonic()
+                key, usable = self._key(call, plan, upstream, story, began)
                 if not usable:
-                    now = monotonic()
-                    shut = upstream.keys.shut(now)
-                    left = call.deadline - now
+                    shut = upstream.keys.shut(began)
+                    left = call.deadline - began
                     if shut.limited and retry.waits_for_key(shut.seconds, bool(later), left, self._settings, paused):
                         paused += shut.seconds
                         await self._pause(shut.seconds, story)
@@ -94,15 +94,16 @@ class Walker:
                     record.tries.append(Try(upstream.name, name, 0, "next", "no usable key", 0.0))
                     last = failed if last is None or shut.limited else last
                     break
-                ceiling = upstream.ceiling
-                if ceiling is not None and (reached := await story.borrow().room(ceiling)) is not None:
-                    record.tries.append(Try(upstream.name, name, 0, "next", f"{reached.bound.kind} limit", 0.0))
-                    last = last or failures.full(candidate, reached)
-                    break
+                if upstream.ceiling is not None:
+                    reached = await story.borrow().room(upstream.ceiling)
+                    if reached is not None:
+                        record.tries.append(Try(upstream.name, name, 0, "next", f"{reached.bound.kind} limit", 0.0))
+                        last = last or failures.full(candidate, reached)
+                        break
+                    began = monotonic()
                 _note(story, upstream, candidate, key)
                 tries += 1
                 attempts += 1
-                began = monotonic()
                 if not resting.calm:
                     resting.begin(name, began)
                 result = await self._attempt(call, candidate, upstream, key, bool(later), began)
@@ -172,10 +173,10 @@ class Walker:
         for number, candidate in enumerate(later):
             upstream = self._upstreams[candidate.deployment.upstream]
             for continues in (True, False) if splice.can_continue(candidate, so_far) else (False,):
-                key, usable = self._key(call, plan, upstream, story)
+                began = monotonic()
+                key, usable = self._key(call, plan, upstream, story, began)
                 if not usable or len(record.tries) >= self._settings.attempts:
                     break
-                began = monotonic()
                 others = number + 1 < len(later)
                 given = so_far if continues else None
                 result = await self._attempt(call, candidate, upstream, key, others, began, given)
@@ -230,32 +231,26 @@ class Walker:
         upstream = self._upstreams.get(deployment.partition("/")[0])
         return 0.0 if upstream is None else self.load.of(upstream)
 
-    def _key(self, call: Call, plan: Plan, upstream: Upstream, story: Story) -> tuple[Key, bool]:
+    def _key(self, call: Call, plan: Plan, upstream: Upstream, story: Story, now: float) -> tuple[Key, bool]:
         """Whose key goes with this attempt, and whether it can be made at all."""
         owner, keys, failed = call.identity, upstream.keys, False
-        if not keys.empty and owner.user_key is None and not owner.stored_keys:  # as it nearly always is
-            return self._lent(keys, story)
-        needed = upstream.provider.needs_key and not upstream.settings.base_url
+        ours = not (owner.has_keys or keys.empty)  # there is no choice, as nearly always
         while True:
-            choice = key_for(
-                owner, upstream.name, upstream.provider.name,
-                pooled=not keys.empty, needed=needed, pinned=plan.route.pinned, failed=failed,
+            choice: Choice = "pool" if ours else key_for(
+                owner, upstream.name, upstream.provider.name, pooled=not keys.empty, pinned=plan.route.pinned,
+                needed=upstream.provider.needs_key and not upstream.settings.base_url, failed=failed,
             )  # fmt: skip
             if choice != "pool":
                 break
-            lent, usable = self._lent(keys, story)
-            if usable or failed or owner.own_first:
-                return lent, usable
+            lent = keys.lend(now)
+            if lent is not None and lent.hold:
+                story.borrow().key(keys, lent)
+            if lent is not None or ours or failed or owner.own_first:
+                return lent, lent is not None
             failed = True  # none of ours: their own, where they stored one
         if choice == "denied" and owner.user_key is not None:
             raise unauthorized()
         return (choice, True) if isinstance(choice, Secret) else (None, choice == "none")
-
-    def _lent(self, keys: KeyPool, story: Story) -> tuple[Lent | None, bool]:
-        lent = keys.lend(monotonic())
-        if lent is not None and lent.hold:
-            story.borrow().key(keys, lent)
-        return lent, lent is not None
 
     async def _pause(self, seconds: float, story: Story) -> None:
         await asyncio.sleep(seconds)
@@ -279,9 +274,11 @@ class Walker:
         """One try at one deployment: its answer with the first event in hand, or what came instead."""
         lane = call.identity.tenant
         clocks = upstream.clocks
-        first = clocks.first_event if others else clocks.last_candidate
-        silence = clocks.silence if others else clocks.last_candidate
-        deadline = min(call.deadline, began + clocks.total)
+        first = silence = clocks.last_candidate
+        if others:
+            first, silence = clocks.first_event, clocks.silence
+        until = began + clocks.total
+        deadline = until if until < call.deadline else call.deadline
         try:
             if candidate.exchanged or call.reshaped:
                 return await self._exchange.serve(call, candidate, upstream, key, deadline)
@@ -307,7 +304,7 @@ class Walker:
                 )
         except Unreadable as unreadable:
             return Failure(candidate, Outcome(unreadable.status, 0.0, code="invalid_request"), unreadable=unreadable)
-        if isinstance(answer, Silence):
+        if not isinstance(answer, Answer):
             seconds = monotonic() - began
             return Failure(candidate, Outcome(0, seconds, answer.reason, sent=answer.sent), detail=answer.detail)
         if isinstance(key, Lent):

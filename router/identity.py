@@ -81,8 +81,10 @@ class Identity:
     own_first: bool = True  # stored keys before ours
     expires: float | None = None
     limited: bool = field(init=False, default=False)  # anything of what it asks for is counted
+    has_keys: bool = field(init=False, default=False)  # of providers: brought or stored
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "has_keys", self.user_key is not None or bool(self.stored_keys))
         object.__setattr__(self, "limited", bool(self.admission or self.reserved or self.per_model))
 
     def billed(self, asked: bytes) -> str:

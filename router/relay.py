@@ -51,10 +51,10 @@ def told(story: Story, now: float) -> bytes:
     """What every answer says of itself."""
     record = story.record
     waited = story.waited
-    ours = max(0.0, now - story.started - waited)
+    ours = now - story.started - waited
     lines = _TOLD % (
         record.id.encode(),
-        ours * 1000,
+        ours * 1000 if ours > 0.0 else 0.0,
         waited * 1000,
         record.upstream.encode(),
         record.model.encode("ascii", "replace"),
@@ -116,7 +116,11 @@ def _kind(call: Call, served: Served, story: Story) -> bytes:
 
 
 def passed(headers: Headers) -> bytes:
-    return b"".join([b"%b: %b\r\n" % each for each in headers if each[0] in PASSED])
+    lines = b""
+    for each in headers:
+        if each[0] in PASSED:
+            lines += b"%b: %b\r\n" % each
+    return lines
 
 
 def _echoed(body: bytes, call: Call) -> bytes:

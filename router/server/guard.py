@@ -291,7 +291,7 @@ class Guard(asyncio.Protocol):
         if serving is None:
             scope = asgi.scope_of(turn, self.scheme, self.server, self.client, self.app_state)
             serving = asgi.serve(self.app, scope, turn)
-        self.task = self.loop.create_task(turn.run(serving))
+        self.task = asyncio.Task(turn.run(serving), loop=self.loop, name="turn")  # `create_task` would number it
 
     def turn_over(self, turn: Turn) -> None:
         """The last byte of an answer is written."""

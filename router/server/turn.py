@@ -116,8 +116,9 @@ class Turn:
 
     def path(self) -> str:
         """Percent-decoded, without the query."""
-        url = self.url
-        text = (url if url.startswith(b"/") and b"?" not in url else target_of(url)[0]).decode("ascii")
+        text = self.url.decode("ascii")
+        if text[:1] != "/" or "?" in text:
+            text = target_of(self.url)[0].decode("ascii")
         return urllib.parse.unquote(text) if "%" in text else text
 
     def query(self) -> str:
@@ -276,8 +277,8 @@ class Turn:
             await self.drained()
         if self.gone:
             return
-        bodily = status not in BODILESS and self.method != b"HEAD"
-        if self.keep_alive and len(body) <= COPIED_BODY and not self.continues and bodily:
+        plain = self.keep_alive and not self.continues and self.method != b"HEAD" and status not in BODILESS
+        if plain and len(body) <= COPIED_BODY:
             self.started = self.complete = True
             head = (STATUS_LINES[status], line.default_lines(), lines, self.extra_lines, len(body), body)
             line.transport.write(b"%b%b%b%bcontent-length: %d\r\n\r\n%b" % head)

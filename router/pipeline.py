@@ -69,6 +69,8 @@ class Pipeline:
         self._doorman = doorman
         self._walker = walker
         self._recorder = recorder
+        self._metrics = recorder.metrics
+        self._speeds = walker.speeds
         self._resting = resting
         self._accounts = accounts
         self._reader = Reader(max_body, max_upload, default_models)
@@ -98,11 +100,12 @@ class Pipeline:
         fields = caller.fields
         self._counter += 1
         entry = f"{self._prefix}-{self._counter:08x}"  # in order, as an index likes it
-        story = Story(_request_id(fields) or entry, endpoint, monotonic(), self._accounts, entry)
+        given = _request_id(fields) if b"x-request-id" in fields else ""
+        story = Story(given or entry, endpoint, monotonic(), self._accounts, entry)
         story.task = asyncio.current_task(self._loop)
         caller.on_gone = story.leave
         record = story.record
-        metrics = self._recorder.metrics
+        metrics = self._metrics
         metrics.inflight += 1
         self._running += 1
         call: Call | None = None
@@ -168,7 +171,7 @@ class Pipeline:
             if self._walker.counts_keys:
                 self._walker.spend(closed)
             self._recorder.record(closed, plan)
-            self._walker.speeds.learn(closed)
+            self._speeds.learn(closed)
             if plan is not None and plan.route.spill is not None:
                 self._spending.note(closed, plan)
 
@@ -247,9 +250,8 @@ class Pipeline:
 
 def _request_id(fields: Fields) -> str:
     """The caller's own, where it is one; it names the request to people, never to the ledger."""
-    given = fields.get(b"x-request-id")
-    usable = given is not None and _REQUEST_ID(given) and not _holds_a_key(given, fields)
-    return given.decode() if given is not None and usable else ""
+    given = fields[b"x-request-id"]
+    return given.decode() if _REQUEST_ID(given) and not _holds_a_key(given, fields) else ""
 
 
 def _holds_a_key(given: bytes, fields: Fields) -> bool:

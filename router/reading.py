@@ -43,11 +43,10 @@ class Reader:
         endpoint = story.endpoint
         if b"content-encoding" in head and head[b"content-encoding"].lower() != b"identity":
             raise Refused(Fault(415, "unsupported_media_type", "Compressed request bodies are not accepted."))
-        length = int(head[b"content-length"]) if b"content-length" in head else None
         if endpoint.upload:
-            return await self._read_upload(story, identity, head, caller, length)
+            return await self._read_upload(story, identity, head, caller)
         limit = self._max_body
-        if length is not None and length > limit:
+        if b"content-length" in head and int(head[b"content-length"]) > limit:
             raise too_large(limit)
         body = await caller.body(limit)
         if len(body) > limit:
@@ -86,9 +85,8 @@ class Reader:
         )
         return _of_the_hub(call, raw, head) if endpoint.raw else call
 
-    async def _read_upload(
-        self, story: Story, identity: Identity, head: Fields, caller: Caller, length: int | None
-    ) -> Call:
+    async def _read_upload(self, story: Story, identity: Identity, head: Fields, caller: Caller) -> Call:
+        length = int(head[b"content-length"]) if b"content-length" in head else None
         if length is not None and length > self._max_upload:
             raise too_large(self._max_upload)
 

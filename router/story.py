@@ -39,8 +39,7 @@ class Story:
     def __init__(
         self, request_id: str, endpoint: Endpoint, started: float, account: Account | None = None, entry: str = ""
     ) -> None:
-        record = self.record = Record(request_id, 0.0, endpoint.dialect.name, endpoint.task)
-        record.entry = entry
+        self.record = Record(request_id, 0.0, endpoint.dialect.name, endpoint.task, entry=entry)
         self.endpoint = endpoint
         self.started = started
         self.task: asyncio.Task[object] | None = None

@@ -211,10 +211,19 @@ def output_of(body: bytes) -> int:
 def _texts(value: Any, names: frozenset[str]) -> int:
     """Bytes of what was said, wherever in the answer that is."""
     if isinstance(value, list):
-        return sum(_texts(each, names) for each in value)
+        return sum([_texts(each, names) for each in value])
     if not isinstance(value, dict):
         return 0
-    said = sum(len(each.encode()) for name, each in value.items() if name in names and isinstance(each, str))
+    said = 0
+    for name, each in value.items():
+        if isinstance(each, str):
+            if name in names:
+                said += len(each.encode())
+        elif isinstance(each, _NESTED):
+            said += _texts(each, names)
     if isinstance(value.get("reasoning_content"), str) and isinstance(value.get("reasoning"), str):
         said -= len(value["reasoning"].encode())  # by both its names
-    return said + sum(_texts(each, names) for each in value.values() if isinstance(each, dict | list))
+    return said
+
+
+_NESTED: Final = (dict, list)

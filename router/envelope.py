@@ -91,7 +91,10 @@ def _unreadable(body: bytes, error: Exception) -> Refused:
 
 def _doubled(body: bytes, fields: Fields) -> bool:
     # What n pairs need at least: {, n × "":, n - 1 commas, }. A body of just that length has room for no other pair.
-    if len(body) == sum(map(len, fields)) + sum(map(len, fields.values())) + 4 * len(fields) + 1:
+    least = 1
+    for name, value in fields.items():
+        least += len(name) + len(value) + 4
+    if len(body) == least:
         return False
     position = 0
     for value in fields.values():

@@ -16,6 +16,7 @@ from router.call import Call
 _TALK: Final = frozenset({"messages", "input", "inputs", "prompt", "query", "documents"})
 _FILES: Final = frozenset({"inputs", "image", "images", "audio", "video", "mask", "parameters"})
 _BOTH: Final = _TALK | _FILES
+_BACKSLASH: Final = ord("\\")  # a byte is found in a fraction of the time that two take
 _URL: Final = re.compile(r"\s*(?:https?|ftp|file)://", re.IGNORECASE).match
 _SHOWN: Final = re.compile(r"!\[\]\(\s*https?://", re.IGNORECASE).search
 
@@ -23,7 +24,8 @@ _SHOWN: Final = re.compile(r"!\[\]\(\s*https?://", re.IGNORECASE).search
 def in_call(call: Call, provider: str) -> str | None:
     """The field of a relayed body that names something to be fetched, where there is one."""
     files = call.endpoint.dialect.name == "huggingface" and call.endpoint.task in hf_tasks.LOADS
-    if not files and provider != "tgi" and b"url" not in call.body and b"\\u" not in call.body:
+    body = call.body
+    if not files and provider != "tgi" and body.find(b"url") < 0 and not (_BACKSLASH in body and b"\\u" in body):
         return None  # only a field that is called so names one here
     return in_fields(call.fields, provider, files)
 

@@ -15,6 +15,7 @@ HEAD_FIELDS = 100
 URL_BYTES = 8_192
 HOST = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 NO_HOST = b"\0"  # no header value can be this
+_FRAGMENT = ord("#")  # a byte is found in a fraction of the time that bytes take
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def checked(version: str, url: bytes, headers: Headers, fed: int) -> dict[bytes,
         raise Rejected(431, f"The request has more than {HEAD_FIELDS} header fields.")
     if fed > HEAD_BYTES and sum(len(name) + len(value) + 4 for name, value in headers) > HEAD_BYTES:
         raise Rejected(431, f"The request's header fields are larger than {HEAD_BYTES} bytes.")
-    if b"#" in url:
+    if _FRAGMENT in url:
         raise Rejected(400, "The request's URL has a fragment.")
     return fields
 

@@ -168,8 +168,43 @@ def tokens_of(payloads: Sequence[bytes], events: int) -> int:
 
 def tokens_in(payload: bytes) -> int:
     """Of one event: most servers send each token by itself, and a long word is one; what is longer goes by its size."""
-    size = _said_by(payload)
+    size = _of_chunk(payload)
+    if size < 0:
+        size = _said_by(payload)
     return (size + 3) // 4 if size > WORD else 1 if size else 0
+
+
+class _Delta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """What most events of most streams say, and what they say nothing in."""
+
+    content: str | None = None
+    reasoning_content: str | None = None
+    role: str | None = None
+    reasoning: None = None
+    refusal: None = None
+    tool_calls: None = None
+    function_call: None = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    delta: _Delta
+
+
+class _Chunk(msgspec.Struct, gc=False, tag_field="object", tag="chat.completion.chunk"):
+    choices: list[_Choice]
+
+
+_chunk: Final = msgspec.json.Decoder(_Chunk).decode
+
+
+def _of_chunk(payload: bytes) -> int:
+    """Bytes of text in a chunk of a chat that says no more than usual; -1: all of it must be looked into."""
+    try:
+        choices = _chunk(payload).choices
+    except _UNREADABLE:
+        return -1
+    said = [text for each in choices for text in (each.delta.content, each.delta.reasoning_content) if text]
+    return sum([len(text) if text.isascii() else len(text.encode()) for text in said])
 
 
 def _said_by(payload: bytes) -> int:

@@ -165,3 +165,35 @@ def test_what_estimates_take() -> None:
     ]
     print("estimate_input {:.2f} µs, most_output {:.2f} µs, a stream that was left {:.0f} µs".format(*took))
     assert took[0] < 20
+
+
+DELTAS: list[dict[str, Any]] = [
+    {},
+    {"role": "assistant", "content": ""},
+    {"content": "hello"},
+    {"content": "grüß dich, 세계"},
+    {"content": None, "refusal": None},
+    {"content": "a", "reasoning_content": "because"},
+    {"content": "a", "reasoning_content": "because", "reasoning": "because"},
+    {"reasoning": "why"},
+    {"refusal": "no"},
+    {"content": None, "tool_calls": [{"index": 0, "function": {"name": "f", "arguments": '{"a": 1}'}}]},
+    {"function_call": {"arguments": "{}"}},
+    {"content": [{"type": "text", "text": "in parts"}]},
+    {"content": "a", "text": "b"},
+    {"thinking": "hm"},
+    {"content": "a", "thinking_blocks": [{"thinking": "hm"}]},
+    {"content": 5},
+]
+
+
+@pytest.mark.parametrize("delta", DELTAS, ids=str)
+@pytest.mark.parametrize("kind", ["chat.completion.chunk", "other", None])
+def test_a_usual_chunk_is_counted_as_every_event_is(delta: dict[str, Any], kind: str | None) -> None:
+    choice = {"index": 0, "delta": delta, "logprobs": {"content": [{"token": "t", "bytes": None}]}}
+    event = {"id": "c", "choices": [choice, choice], "usage": None} | ({"object": kind} if kind else {})
+    payload = msgspec.json.encode(event)
+    usual = estimates._of_chunk(payload)
+    assert usual in (-1, estimates._said_by(payload))
+    if kind == "chat.completion.chunk" and set(delta) <= {"role", "content", "reasoning_content"}:
+        assert usual >= 0 or not isinstance(delta.get("content", ""), str | None)

@@ -23,18 +23,9 @@ class Segment:
     """`put` for the one that writes; `read` for the one that reads, who may be another thread."""
 
     __slots__ = (
-        "_at",
-        "_data",
-        "_read",
-        "_words",
-        "damaged",
-        "entries",
-        "mirrored",
-        "open",
-        "path",
-        "sealed",
-        "written",
-    )
+        "_at", "_data", "_read", "_words", "damaged", "entries", "mirrored", "number", "open", "path", "sealed",
+        "until", "written",
+    )  # fmt: skip
 
     def __init__(self, path: Path, data: mmap.mmap) -> None:
         self.path = path
@@ -43,6 +34,8 @@ class Segment:
         self.entries = 0  # how many there are, and
         self.written = 0  # how many of those are in the books
         self.sealed = False  # nothing more will be put
+        self.number = 0  # in the order of creation
+        self.until: tuple[Segment, int] | None = None  # with what stands before that, all that was open has its end
         self.damaged = 0  # records whose checksum was wrong
         self._data = data
         self._words = memoryview(data).cast("Q")
@@ -112,8 +105,18 @@ class Segment:
         return self._at * WORD
 
     @property
+    def mark(self) -> int:
+        """How far it has come."""
+        return self.entries if self.mirrored else self._at
+
+    @property
+    def had(self) -> int:
+        """How far it has been had, on the same scale."""
+        return self.written if self.mirrored else self._read
+
+    @property
     def behind(self) -> bool:
-        return self.written < self.entries if self.mirrored else self._read < self._at
+        return self.had < self.mark
 
     @property
     def exhausted(self) -> bool:

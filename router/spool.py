@@ -66,7 +66,6 @@ class Spool:
         self._carried: Segment | None = None  # where open intents of older segments are moved to
         self._where: dict[str, Segment] = {}  # an open intent's id → where it stands
         self._entries: collections.deque[Entry] = collections.deque()  # of mirrored segments, in their order
-        self._settled: list[Segment] = []  # whose intents all have an end, and it is among what was had so far
         self._moving = threading.Lock()  # open intents, from one segment to another
         self._lock = -1
         self.directory = directory
@@ -101,12 +100,19 @@ class Spool:
         if segment.mirrored:
             segment.entries += 1
             self._entries.append(entry)
-        self._end(entry.id)  # the last: who finds no intent open has its entry in hand
+        self._end(entry.id)  # the last: a mark that is made now is behind its entry
 
     def _end(self, name: str) -> None:
         segment = self._where.pop(name, None)
         if segment is not None:
             segment.open.pop(name, None)
+            if segment.sealed and not segment.open:
+                self._closed(segment)
+
+    def _closed(self, segment: Segment) -> None:
+        """Nothing in it is open, nor will be: the ends of what was stand no further than here."""
+        if self._current is not None:
+            segment.until = self._current, self._current.mark
 
     def _turned(self, kind: int, payload: bytes) -> Segment:
         """The next segment, with this in it."""
@@ -136,16 +142,24 @@ class Spool:
         following.mirrored = len(self._entries) < MIRRORED
         self._segments.append(following)
         if self._current is not None:
-            self._current.sealed = True
+            self._seal(self._current)
         self._current = following
         return following
 
+    def _seal(self, segment: Segment) -> None:
+        segment.sealed = True
+        if not segment.open:
+            self._closed(segment)
+
     def _create(self, letter: str) -> Segment:
+        number = next(self._numbers)
         try:
-            return Segment.create(self.directory / f"{letter}{next(self._numbers):08}", self._size)
+            made = Segment.create(self.directory / f"{letter}{number:08}", self._size)
         except OSError:
             self._denied, self.has_room = True, False
             raise Full from None
+        made.number = number
+        return made
 
     @property
     def _scarce(self) -> bool:
@@ -170,24 +184,22 @@ class Spool:
                 except Full:
                     return False
                 if self._carried is not None:
-                    self._carried.sealed = True
+                    self._seal(self._carried)
                 self._carried = carried
                 carried.mirrored = True
                 self._segments.append(carried)
                 carried.put(INTENT, payload)
             self._carried.open[name] = segment.open.pop(name)
             self._where[name] = self._carried
+        self._closed(segment)
         return True
 
     # For the other thread.
 
     def fresh(self, most: int) -> list[Entry]:
         """Entries of mirrored segments, in the order of writing, each once."""
-        settled = [each for each in list(self._segments) if each.sealed and not each.open]
         entries = self._entries
-        count = len(entries)
-        self._settled = settled if count <= most else []
-        return [entries.popleft() for _ in range(min(most, count))]
+        return [entries.popleft() for _ in range(min(most, len(entries)))]
 
     def read(self, most: int) -> list[bytes]:
         """Those of the other segments, as they are there."""
@@ -196,8 +208,6 @@ class Spool:
             while len(found) < most and (pieces := segment.read(min(SLICE, most - len(found)))):
                 found += [payload for kind, payload in pieces if kind == ENTRY]
                 time.sleep(0)
-        if self.behind:
-            self._settled = []
         return found
 
     @property
@@ -223,12 +233,20 @@ class Spool:
             some = min(fresh, segment.entries - segment.written)
             segment.written += some
             fresh -= some
-        settled, self._settled = self._settled, []
-        for segment in settled:
-            if segment.exhausted:
+        for segment in list(self._segments):
+            if segment.exhausted and not segment.open and self._ended(segment):
                 self.damaged += segment.damaged
                 self._segments.remove(segment)
                 segment.drop()
+
+    def _ended(self, segment: Segment) -> bool:
+        """Whether the ends of all that was open in it are in the books."""
+        if segment.until is None:
+            return False
+        last, mark = segment.until
+        if last.had < mark:
+            return False
+        return not any(each.behind for each in list(self._segments) if segment.number < each.number < last.number)
 
     def prepare(self) -> None:
         """The next segment at hand before it is needed; and whether there is room again."""

@@ -1,3 +1,4 @@
+import contextlib
 import itertools
 import mmap
 import os
@@ -89,13 +90,30 @@ def test_what_memory_has_no_room_for_is_read_from_the_files(tmp_path: Path, monk
     rest = spool.read(1 << 20)
     assert rest == [encode(each) for each in wanted[len(fresh) + 500 :]]
     assert not is_behind(spool)
+    assert len(segments(spool)) == there, "it is read, and in no book yet"
     spool.written(0)
-    assert len(segments(spool)) == there, "what was had before the last look only"
-    assert write(spool) == 0
     assert len(segments(spool)) == 1
     while not spool.fresh(1):  # the next segment is mirrored again
         spool.settle(entry("x"))
         spool.read(1)
+    spool.close(unwritten=True)
+
+
+def test_what_was_left_behind_gives_its_room_back_piece_by_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spools, "MIRRORED", 0)
+    spool = opened(tmp_path, limit=8 * SIZE)
+    with contextlib.suppress(Full):
+        for number in itertools.count(1):
+            spool.intend(intent(f"a{number}"))
+            spool.settle(entry(f"a{number - 1}"))  # each has its end behind the next one's beginning
+    left = [len(segments(spool))]
+    while spool.read(100):
+        spool.written(0)
+        if is_behind(spool):
+            left.append(len(segments(spool)))
+    assert left[0] == 8 and left[-1] <= 2, "long before all is had"
     spool.close(unwritten=True)
 
 

@@ -34,7 +34,7 @@ class Segment:
         self.entries = 0  # how many there are, and
         self.written = 0  # how many of those are in the books
         self.sealed = False  # nothing more will be put
-        self.number = 0  # in the order of creation
+        self.number = 0  # in the order of use
         self.until: tuple[Segment, int] | None = None  # with what stands before that, all that was open has its end
         self.damaged = 0  # records whose checksum was wrong
         self._data = data

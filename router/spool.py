@@ -111,8 +111,9 @@ class Spool:
 
     def _closed(self, segment: Segment) -> None:
         """Nothing in it is open, nor will be: the ends of what was stand no further than here."""
-        if self._current is not None:
-            segment.until = self._current, self._current.mark
+        current = self._current
+        if current is not None:
+            segment.until = current, current.mark
 
     def _turned(self, kind: int, payload: bytes) -> Segment:
         """The next segment, with this in it."""
@@ -140,6 +141,7 @@ class Spool:
                 raise Full
             following = self._create("s")
         following.mirrored = len(self._entries) < MIRRORED
+        following.number = next(self._numbers)
         self._segments.append(following)
         if self._current is not None:
             self._seal(self._current)
@@ -152,14 +154,11 @@ class Spool:
             self._closed(segment)
 
     def _create(self, letter: str) -> Segment:
-        number = next(self._numbers)
         try:
-            made = Segment.create(self.directory / f"{letter}{number:08}", self._size)
+            return Segment.create(self.directory / f"{letter}{next(self._numbers):08}", self._size)
         except OSError:
             self._denied, self.has_room = True, False
             raise Full from None
-        made.number = number
-        return made
 
     @property
     def _scarce(self) -> bool:
@@ -187,6 +186,7 @@ class Spool:
                     self._seal(self._carried)
                 self._carried = carried
                 carried.mirrored = True
+                carried.number = next(self._numbers)
                 self._segments.append(carried)
                 carried.put(INTENT, payload)
             self._carried.open[name] = segment.open.pop(name)
@@ -217,8 +217,9 @@ class Spool:
 
     def intent(self, name: str) -> bytes | None:
         """One that is open."""
-        segment = self._where.get(name)
-        return None if segment is None else segment.open.get(name)
+        with self._moving:
+            segment = self._where.get(name)
+            return None if segment is None else segment.open.get(name)
 
     def end(self, name: str) -> None:
         """Its entry is in the books, and was never here."""

@@ -114,6 +114,7 @@ class HostStore:
                 place.bound = GONE
             return self._memory.slot(bound, now)
         place.placed(at)
+        self._places.pop(name, None)  # where the broom would find it
         self._broom.sweep(now)
         self._places[name] = place
         return place

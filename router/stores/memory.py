@@ -154,12 +154,11 @@ class Purse:
     def settle(self, taken: int, used: int, hold: str, now: int) -> None:
         if self.wall() >= self.end:
             self._turn()
-        held = self.holds.get(hold, 0)
+        held = self.holds.pop(hold, 0)
         if held > taken:
             self.holds[hold] = held - taken
             self.reserved -= taken
-        elif held:
-            del self.holds[hold]
+        else:
             self.reserved -= held
         self.spent += used
 

@@ -135,3 +135,28 @@ def test_what_is_kept_at_hand_counts_as_what_is_looked_for(
             max(0, one.amount - level.used) for one, level in zip(bounds, levels[0], strict=True)
         ]
     host.close()
+
+
+def test_a_free_request_leaves_nothing_in_its_budget(clock: Clock) -> None:
+    store = MemoryStore(clock.ns, clock.day)
+    budget = bound("budget", 9)
+    for number in range(3):
+        assert store.take([(budget, 0)], str(number)) is None
+        store.settle([(budget, 0, 0)], str(number))
+    assert not store.holds(budget), "it may be swept out"
+
+
+def test_a_place_that_is_looked_for_again_is_not_swept_out_meanwhile(clock: Clock, tmp_path: Path) -> None:
+    store = HostStore(tmp_path / "limits", 0, 1, clock.ns, clock.day, slots=16)
+    budget = bound("budget", 9)
+    store.settle([(budget, 0, 0)], "h")
+    place = store._places[budget.name]
+    store._words[place.at] = 0  # the table has given it away
+    store._broom = Broom(store._places, 1)
+    store._broom._unseen = iter([budget.name])
+    assert store.take([(budget, 6)], "a") is None
+    store.settle([(budget, 6, 6)], "a")
+    assert store.level(budget).used == 6
+    clock.wall += 2 * DAY
+    assert store.level(budget).used == 0, "its period is its own still"
+    store.close()

@@ -47,26 +47,24 @@ class Limits:
         return self._store
 
     def admits(self, permit: Permit) -> bool:
-        """As `admit`, for a store that answers at once; False where another machine must be asked."""
+        """As `admit`, of a store that answers at once; False where another machine must be asked."""
         if self._remote:
             return False
-        asked = permit.identity.admission
-        if asked:
+        if asked := permit.identity.admission:
             reached = self._store.take(asked, permit.hold)
-            if reached is not None:
-                assert isinstance(reached, Reached)
-                raise self._refusal(permit.identity, reached)
-            permit.held = asked
+            assert reached is None or isinstance(reached, Reached)
+            self._admitted(permit, reached)
         return True
 
     async def admit(self, permit: Permit) -> None:
         """Raises Refused where the tenant or its key has had its requests, or as many run as may."""
-        asked = permit.identity.admission
-        if asked:
-            reached = await self._take(asked, permit.hold)
-            if reached is not None:
-                raise self._refusal(permit.identity, reached)
-            permit.held = asked
+        if asked := permit.identity.admission:
+            self._admitted(permit, await self._take(asked, permit.hold))
+
+    def _admitted(self, permit: Permit, reached: Reached | None) -> None:
+        if reached is not None:
+            raise self._refusal(permit.identity, reached)
+        permit.held = permit.identity.admission
 
     def lend(self, permit: Permit, lease: Lease, call: Call) -> bool:
         """Whether the request's reservation is a part of a bundle that was taken before."""

@@ -35,7 +35,7 @@ class Segment:
         self.written = 0  # how many of those are in the books
         self.sealed = False  # nothing more will be put
         self.number = 0  # in the order of use
-        self.until: tuple[Segment, int] | None = None  # with what stands before that, all that was open has its end
+        self.until: tuple[Segment, int] | None = None  # where the ends of all that was open stand, at the latest
         self.damaged = 0  # records whose checksum was wrong
         self._data = data
         self._words = memoryview(data).cast("Q")

@@ -130,7 +130,7 @@ def _totals(sums: _Sums) -> list[tuple[str, str, int, int, int]]:
                 sum_ = found.setdefault((scope, str(name), day), [0, 0])
                 sum_[0] += cost
                 sum_[1] += charge
-    return [(*key, *sum_) for key, sum_ in sorted(found.items())]  # type: ignore[misc]
+    return [(*key, cost, charge) for key, (cost, charge) in sorted(found.items())]
 
 
 def _failed(entries: Iterable[Entry]) -> Iterator[tuple[Any, ...]]:

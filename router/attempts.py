@@ -13,7 +13,7 @@ import msgspec
 
 from providers.spec import Unreadable
 from router import beginning, failures, links, retry, splice, translate
-from router.call import Call
+from router.call import Call, Prepared
 from router.coldstart import ColdStarts
 from router.errors import Refused, unauthorized
 from router.exchange import Exchange
@@ -29,7 +29,6 @@ from router.routing import Candidate, Plan
 from router.secrets import Scrubber, Secret
 from router.served import Served
 from router.story import Story
-from router.translate import Prepared
 from router.upstream.answer import NEVER, Answer
 from router.upstream.faults import Broken
 

@@ -5,12 +5,11 @@ Until that is in hand nothing was said to the caller, and another try is possibl
 
 from providers import sse
 from router import estimates, failures, translate, units, usage
-from router.call import Call
+from router.call import Call, Prepared
 from router.failures import Failure
 from router.retry import Outcome
 from router.routing import Candidate
 from router.served import FULL_LIMIT, Served
-from router.translate import Prepared
 from router.upstream.answer import Answer
 
 

@@ -1,5 +1,7 @@
 """What the caller wants, read once from path, headers and body: the record that every later step starts from."""
 
+from typing import Any
+
 import msgspec
 
 from providers.spec import Codec, Dialect, Fields, Task, TaskCodec
@@ -50,3 +52,12 @@ class Call(msgspec.Struct, frozen=True):
     @property
     def task_codec(self) -> TaskCodec | None:
         return self.endpoint.dialect.tasks.get(self.endpoint.task)
+
+
+class Prepared(msgspec.Struct, frozen=True, gc=False):
+    """What goes up, and what the answer's way back depends on. `crossed`: through the canonical form."""
+
+    body: bytes
+    crossed: bool = False
+    want: Any = None
+    asked_usage: bool = False

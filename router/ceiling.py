@@ -83,7 +83,7 @@ class Cap:
         self._store = store
         self._running = 0
         self._looked = -LOOK
-        self._holds = (f"{os.urandom(6).hex()}{number:x}" for number in itertools.count())
+        self._holds = map(f"{os.urandom(6).hex()}{{:x}}".format, itertools.count())
         self.reached: Bound | None = None
         self.opens = 0.0
 

@@ -6,7 +6,7 @@ of those read and reasoning of those written, so that neither is counted twice.
 
 from typing import Final
 
-from router.prices import MILLION, Price, Rates
+from router.price import MILLION, Price, Rates
 from router.record import Billing, Outcome, Record
 from router.usage import Usage
 

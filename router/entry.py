@@ -4,6 +4,8 @@ Money is whole nano-USD (10⁻⁹); None where nobody knows the price, which is 
 us, `charge` what the tenant owes us. Both are encoded as arrays, which another version may have to read.
 """
 
+from typing import Final
+
 import msgspec
 
 
@@ -73,3 +75,20 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     tries: int = 0
     idempotency: str = ""
     failed: tuple[Attempt, ...] = ()  # the last, which has a table of its own
+
+
+class _Named(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What both kinds begin with."""
+
+    id: str
+
+
+_named: Final = msgspec.msgpack.Decoder(_Named).decode
+
+
+def id_of(payload: bytes) -> str | None:
+    """Of an encoded intent or entry; None where it is neither."""
+    try:
+        return _named(payload).id
+    except msgspec.DecodeError:
+        return None

@@ -19,7 +19,7 @@ from router import units
 from router.call import Call
 from router.routing import Candidate
 from router.story import Story
-from router.told import MOST, Usage
+from router.told import MOST, Usage, Written
 from router.usage import both, of_head
 
 DEFAULT: Final = 4096  # tokens that an answer may have where nothing says how many
@@ -174,27 +174,7 @@ def tokens_in(payload: bytes) -> int:
     return (size + 3) // 4 if size > WORD else 1 if size else 0
 
 
-class _Delta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """What most events of most streams say, and what they say nothing in."""
-
-    content: str | None = None
-    reasoning_content: str | None = None
-    role: str | None = None
-    reasoning: None = None
-    refusal: None = None
-    tool_calls: None = None
-    function_call: None = None
-
-
-class _Choice(msgspec.Struct, gc=False):
-    delta: _Delta
-
-
-class _Chunk(msgspec.Struct, gc=False, tag_field="object", tag="chat.completion.chunk"):
-    choices: list[_Choice]
-
-
-_chunk: Final = msgspec.json.Decoder(_Chunk).decode
+_chunk: Final = msgspec.json.Decoder(Written).decode
 
 
 def _of_chunk(payload: bytes) -> int:

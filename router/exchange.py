@@ -17,7 +17,7 @@ import msgspec
 from providers import media
 from providers.spec import Ask, Blob, Failed, Fetch, Play, Reply, Result, Send, Unreadable, Wait, Written
 from router import crossing, estimates, failures, links, retry, units, usage
-from router.call import Call
+from router.call import Call, Prepared
 from router.errors import not_found
 from router.failures import Failure
 from router.keypool import Lent
@@ -26,7 +26,6 @@ from router.retry import Kind, Outcome
 from router.routing import Candidate
 from router.secrets import Secret
 from router.served import FULL_LIMIT, Served
-from router.translate import Prepared
 from router.upstream.answer import NEVER, Answer
 from router.upstream.faults import Broken, Silence
 from router.upstream.fetch import Fetcher, Forbidden

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from router.bounds import NANO
-from router.metrics import KINDS, OVERHEAD, SECONDS, Account, Cell, Histogram, Labels, Snapshot
+from router.series import KINDS, OVERHEAD, SECONDS, Account, Cell, Histogram, Labels, Snapshot
 
 
 def exposition(snapshots: Iterable[bytes], version: str) -> bytes:

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from router.record import Record, Try
-from router.settings import Duration, Rate, Settings
+from router.retry import RestSettings
 
 PROBE: Final = 15.0  # seconds that one request may take to show whether a deployment is back
 RAMP: Final = 10.0  # seconds from a served probe until it has its whole share again
@@ -24,14 +24,6 @@ WEIGHT: Final = 0.2  # of the newest in an average
 ENOUGH: Final = 8  # tokens that say something of a throughput
 SHORTEST: Final = 0.001  # seconds in which those cannot have been made: they had been kept back
 DEPLOYMENTS: Final = 4096  # whose figures are kept
-
-
-class RestSettings(Settings):
-    """When a deployment is left alone, and for how long."""
-
-    after: Rate = Rate(3, 10.0)
-    first: Duration = 1.0
-    most: Duration = 60.0
 
 
 class Trouble(msgspec.Struct):

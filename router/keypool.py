@@ -14,8 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
-import msgspec
-
 from router import headroom
 from router.bounds import Bound, LimitSettings, Store
 from router.ceiling import Cap, Uses
@@ -53,14 +51,16 @@ class Terms(Protocol):
     def weight(self) -> float: ...
 
 
-class Shut(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Shut:
     """Why no key can be lent. `seconds` until the first can be; `limited`: one of them only waits for a limit."""
 
     seconds: float
     limited: bool
 
 
-class KeyState(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class KeyState:
     """One key, for operators. Times in seconds from now, money in nano-USD; None: not known, or not set."""
 
     name: str
@@ -76,7 +76,8 @@ class KeyState(msgspec.Struct, frozen=True):
     reached: str = ""  # what it has used up of what the configuration lets it
 
 
-class _Key(msgspec.Struct):
+@dataclass(slots=True, eq=False)
+class _Key:
     """What is known of one key in this process."""
 
     lent: Lent

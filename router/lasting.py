@@ -21,10 +21,11 @@ from router.doorman import Heard
 from router.health import Resting, Speeds
 from router.ledger import Ledger
 from router.limits import Limits
-from router.metrics import Metrics, Told
+from router.metrics import Metrics
 from router.recorder import Recorder
 from router.rests import Rests, ToReplicas, ToSiblings
 from router.seeds import Seeds
+from router.series import Told
 from router.siblings import Siblings
 from router.spending import Spending
 from router.stores import sql

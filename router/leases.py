@@ -113,7 +113,7 @@ class Leases:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._open: dict[Lease, None] = {}  # with a bundle
-        self._names = (f"lease-{os.urandom(6).hex()}-{number}" for number in itertools.count())
+        self._names = map(f"lease-{os.urandom(6).hex()}-{{}}".format, itertools.count())
 
     def offer(self, lease: Lease, parts: Sequence[tuple[Estimate, bool]], running: Sequence[Bound]) -> None:
         """The first of these sizes of a part that fits often enough into what there is. `running`: bounds of requests

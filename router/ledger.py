@@ -69,23 +69,23 @@ class Ledger:
         self._adopt_at = 0.0
         self.adopted = False  # what others had left when this one began is in the books
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._writer: threading.Thread | None = None
 
     def open(self) -> None:
         """OSError where the spool cannot be written to. The store may be away."""
         self._spool.open()
         self._since = time.monotonic()
-        self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
-        self._thread.start()
+        self._writer = threading.Thread(target=self._run, name="ledger", daemon=True)
+        self._writer.start()
 
     async def close(self) -> None:
         """Write what can be written within a few seconds; the rest is there at the next start."""
         self._stop.set()
-        if self._thread is not None:
-            await asyncio.to_thread(self._thread.join, CLOSING)
-            if not self._thread.is_alive():
+        if self._writer is not None:
+            await asyncio.to_thread(self._writer.join, CLOSING)
+            if not self._writer.is_alive():
                 self._spool.close(unwritten=bool(self._batch or self._held))
-            self._thread = None
+            self._writer = None
 
     def intend(self, intent: Intent) -> None:
         """Raises Full where no call may be made now."""
@@ -236,19 +236,19 @@ class Ledger:
         new = 0
         while parts:
             part = parts[-1]
+            added = 0
             self._began = time.monotonic()
             try:
                 added = self._books.add(part)
             except Unfit as unfit:
-                if len(part) > 1:
-                    half = len(part) // 2
-                    parts[-1:] = [part[half:], part[:half]]
-                    continue
-                self._set_aside(part[0], unfit.reason)
-                added = 0
+                half = len(part) // 2
+                if not half:
+                    self._set_aside(part[0], unfit.reason)
+                parts[-1:] = [part[half:], part[:half]] if half else []
+            else:
+                parts.pop()
             finally:
                 self._began = 0.0
-            parts.pop()
             new += added
             self.written += added
         return new

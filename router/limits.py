@@ -8,10 +8,9 @@ Counting is a Store's (router/bounds.py, router/stores); this file says what is 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from time import monotonic
 from typing import Final
-
-import msgspec
 
 from providers.spec import Fault
 from router import charges, estimates, units
@@ -21,7 +20,8 @@ from router.errors import Refused
 from router.identity import Identity
 from router.leases import INPUT, Lease, Leases
 from router.permit import FUSED, NEAR, Estimate, Held, Permit
-from router.prices import Price, Prices
+from router.price import Price
+from router.prices import Prices
 from router.record import Record
 from router.refusals import limit_of, refusal, seconds_of, span_of
 from router.routing import Candidate, Plan
@@ -280,7 +280,7 @@ def estimated(call: Call, plan: Plan, identity: Identity, prices: Prices) -> Est
     most = [estimates.most_output(call, each) for each in plan.attempts]
     read = estimates.estimate_input(call)
     found = _dearest(plan, identity, prices, read, most, units.asked(call))
-    return msgspec.structs.replace(found, named=estimates.says_most(call))
+    return replace(found, named=estimates.says_most(call))
 
 
 def _dearest(

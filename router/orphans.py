@@ -14,9 +14,9 @@ from typing import Final, Self
 
 import msgspec
 
-from router.entry import Intent
+from router.entry import Intent, id_of
 from router.segment import Segment
-from router.spool import ENTRY, SLICE, id_of, remove, take
+from router.spool import ENTRY, SLICE, remove, take
 
 NEW: Final = 60.0  # seconds after which a directory that was never finished is nobody's
 

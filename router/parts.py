@@ -23,12 +23,12 @@ from router.keys import Keyring
 from router.lasting import Lasting
 from router.live import Live
 from router.load import Load
-from router.metrics import Told
 from router.outgoing import Upstream
 from router.passthrough import Passthrough
 from router.pipeline import Pipeline
 from router.routing import RouteSettings, Table
 from router.secrets import Scrubber
+from router.series import Told
 from router.upstream.fetch import Fetcher
 from router.upstream.pool import Pool
 

@@ -1,20 +1,20 @@
 """What one request holds of its limits, and what it may come to. Who grants it is router/limits.py."""
 
+from dataclasses import dataclass
 from typing import Final, Protocol
-
-import msgspec
 
 from providers.spec import Fault
 from router.bounds import Bound, Grip
 from router.identity import Identity
-from router.prices import Price
+from router.price import Price
 from router.record import Record
 
 FUSED: Final = "budget_exceeded"
 NEAR: Final = 64  # tokens before the end of a stream's reservation
 
 
-class Estimate(msgspec.Struct, frozen=True, gc=False):
+@dataclass(frozen=True, slots=True)
+class Estimate:
     """The most that a request may come to. `price` in nano-USD for all of it; None where nobody knows."""
 
     input: int = 0
@@ -48,14 +48,11 @@ class Grants(Protocol):
     def fault(self, permit: "Permit") -> Fault: ...
 
 
-class Permit(msgspec.Struct, gc=False):  # one a request: a struct is made faster, and it is in no ring
+class Permit:
     """`hold` is the name that the store knows it by. `most`: tokens reserved for its answer; `fused`: which ends there,
     unless there is more to be had.
     """
 
-    limits: Grants
-    identity: Identity
-    hold: str
     held: tuple[tuple[Bound, int], ...] = ()
     lease: Held | None = None  # of which it has a part, under the name of `leased`
     leased: str = ""
@@ -66,6 +63,11 @@ class Permit(msgspec.Struct, gc=False):  # one a request: a struct is made faste
     written: int = 0  # of those, what a stream has passed on
     fused: bool = False
     more: bool = True  # there may be more to be had
+
+    def __init__(self, limits: Grants, identity: Identity, hold: str) -> None:
+        self.limits = limits
+        self.identity = identity
+        self.hold = hold
 
     def told(self) -> bytes:
         """What the answer's head says of limits."""

@@ -11,18 +11,17 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelInfo, TieredPrices
 
+from router.price import MILLION, Price, Rates, Source
 from router.routing import Candidate, Deployment, Row
 
 Dollars = Mapping[str, float]  # "input", "output", "cached_input", those that are known: USD per million tokens
-Source = Literal["config", "table", "genai-prices"]
 
-MILLION: Final = 1_000_000
 NANO: Final = 1_000_000_000
 FRESH: Final = 3600.0  # seconds; some prices are of the hour
 KEPT: Final = 4096
@@ -53,42 +52,6 @@ _LEAST: Final = {"groq": 10}  # seconds of sound that are billed at least (groq.
 # Our provider → where genai-prices lists its models: under its own ids, and under the Hub's.
 _OWN_NAMES: Final = {"fireworks-ai": "fireworks", "zai-org": "zai"}
 _ANYONES: Final = frozenset({"openai", "huggingface", "hf-inference", "sandbox", "tgi", "tei", "diffusers"})
-
-
-class Rates(msgspec.Struct, frozen=True, gc=False):
-    """Nano-USD per million tokens. `cached`: read from the provider's cache; `written`: to it."""
-
-    input: int | None = None
-    output: int | None = None
-    cached: int | None = None
-    written: int | None = None
-    reasoning: int | None = None
-
-
-class Price(msgspec.Struct, frozen=True, gc=False):
-    """`image`, `second` and `character` are nano-USD per million of them, too, so that none is rounded. `steps`: for
-    prompts of more tokens than that these rates hold, for the whole request; the highest first.
-    """
-
-    source: Source
-    rates: Rates
-    image: int | None = None
-    second: int | None = None
-    character: int | None = None
-    least_seconds: int = 0
-    steps: tuple[tuple[int, Rates], ...] = ()
-    flat: tuple[int, int, int] | None = None  # input, output, and what a cached token costs beside: where that is all
-
-    @property
-    def by_token(self) -> bool:
-        return self.rates.input is not None or self.rates.output is not None
-
-    def at(self, tokens: int) -> Rates:
-        """Of a prompt of so many tokens."""
-        for above, rates in self.steps:
-            if tokens > above:
-                return rates
-        return self.rates
 
 
 class Prices:

@@ -36,12 +36,12 @@ class Recorder:
         self._next = 0.0
         self._wake = threading.Event()
         self._closing = False
-        self._thread: threading.Thread | None = None
+        self._writer: threading.Thread | None = None
 
     def open(self) -> None:
         if self._log is not None:
-            self._thread = threading.Thread(target=self._write, name="log", daemon=True)
-            self._thread.start()
+            self._writer = threading.Thread(target=self._write, name="log", daemon=True)
+            self._writer.start()
 
     def record(self, record: Record, plan: Plan | None = None) -> None:
         self.metrics.count(record)
@@ -50,7 +50,7 @@ class Recorder:
         elif record.time > self._next:
             self._next = record.time + APART
             self.recent.append((record, plan))
-        if self._thread is None:
+        if self._writer is None:
             return
         if len(self._lines) > WAITING:
             self._lost += 1
@@ -96,6 +96,6 @@ class Recorder:
         """Write what is left, then return."""
         self._closing = True
         self._wake.set()
-        if self._thread is not None:
-            self._thread.join(timeout=2.0)
-            self._thread = None
+        if self._writer is not None:
+            self._writer.join(timeout=2.0)
+            self._writer = None

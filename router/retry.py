@@ -15,7 +15,7 @@ from typing import Final, Literal
 import msgspec
 from pydantic import Field
 
-from router.settings import Duration, Settings, Share
+from router.settings import Duration, Rate, Settings, Share
 
 SHORT_HINT: Final = 3.0  # a server's hint up to this many seconds is waited for although others could serve
 QUICK: Final = 2.0  # a 502 later than this may have been a generation
@@ -53,6 +53,14 @@ class RetrySettings(Settings):
     budget: Share = 0.2  # retries per request over 10 s, per upstream
     splice: bool = True  # streams that break are carried on by another deployment
     kinds: dict[str, Kind] = Field(default={})  # a status or a body's code → how it is treated; wins over KINDS, CODES
+
+
+class RestSettings(Settings):
+    """When a deployment is left alone, and for how long."""
+
+    after: Rate = Rate(3, 10.0)
+    first: Duration = 1.0
+    most: Duration = 60.0
 
 
 Why = Literal["refused", "credit", "forbidden", "limited"]

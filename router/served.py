@@ -5,8 +5,8 @@ from typing import Final, Literal
 import msgspec
 
 from providers import sse
+from router.call import Prepared
 from router.routing import Candidate
-from router.translate import Prepared
 from router.upstream.answer import NEVER, Answer
 from router.usage import Usage
 

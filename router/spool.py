@@ -39,13 +39,6 @@ class Full(Exception):
     """No room is left for what happens next."""
 
 
-class _Named(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What both kinds begin with."""
-
-    id: str
-
-
-_named: Final = msgspec.msgpack.Decoder(_Named).decode
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
@@ -302,13 +295,6 @@ def remove(directory: Path) -> None:
         for path in sorted(directory.iterdir(), key=lambda each: each.name == LOCK):
             path.unlink(missing_ok=True)
         directory.rmdir()
-
-
-def id_of(payload: bytes) -> str | None:
-    try:
-        return _named(payload).id
-    except msgspec.DecodeError:
-        return None
 
 
 def _to_disk(path: Path) -> None:

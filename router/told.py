@@ -132,6 +132,28 @@ class Generated(msgspec.Struct, frozen=True, gc=False):
         return Usage(read, wrote)
 
 
+class Delta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """What most events of most streams say, and what they say nothing in."""
+
+    content: str | None = None
+    reasoning_content: str | None = None
+    role: str | None = None
+    reasoning: None = None
+    refusal: None = None
+    tool_calls: None = None
+    function_call: None = None
+
+
+class Choice(msgspec.Struct, gc=False):
+    delta: Delta
+
+
+class Written(msgspec.Struct, gc=False, tag_field="object", tag="chat.completion.chunk"):
+    """A chunk of a chat that says no more than usual."""
+
+    choices: list[Choice]
+
+
 # Without types
 
 

@@ -13,20 +13,11 @@ from providers import spec
 from providers.dialects import openai
 from providers.spec import Fields, raw
 from router import envelope, splice
-from router.call import Call
+from router.call import Call, Prepared
 from router.routing import Candidate
 
 _COUNTED: Final = frozenset({spec.CONVERSATIONAL, spec.TEXT_GENERATION})  # tasks whose streams can carry usage
 _OURS: Final = ("options", "model")  # of HF and TGI bodies: read by the router, no part of the upstream's API
-
-
-class Prepared(msgspec.Struct, frozen=True, gc=False):
-    """What goes up, and what the answer's way back depends on. `crossed`: through the canonical form."""
-
-    body: bytes
-    crossed: bool = False
-    want: Any = None
-    asked_usage: bool = False
 
 
 def prepare(call: Call, candidate: Candidate, so_far: splice.Told | None = None) -> Prepared:

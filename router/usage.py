@@ -14,10 +14,13 @@ from router.told import Count, Generated, Told, Usage, generated_of, told_of, wh
 __all__ = ["Reply", "Usage", "both", "event", "of_event", "of_head", "of_reply", "of_value", "says_error"]
 
 
-class Reply(msgspec.Struct, frozen=True):
+_RENAMED: Final = {"told": "usage"}
+
+
+class Reply(msgspec.Struct, frozen=True, rename=_RENAMED):
     """What the router reads of a full answer. Decoding it also proves that the whole body is JSON."""
 
-    told: Told | None = msgspec.field(default=None, name="usage")
+    told: Told | None = None
     error: Any = None
     details: Generated | None = None
     meta: msgspec.Raw | None = None  # Cohere
@@ -36,13 +39,13 @@ class Reply(msgspec.Struct, frozen=True):
         return None if self.meta is None and self.x_groq is None else _within(self.meta, self.x_groq)
 
 
-class Holder(msgspec.Struct, frozen=True):
+class Holder(msgspec.Struct, frozen=True, rename=_RENAMED):
     """What a usage may stand in: Groq's last chunk, Moonshot's last choice, Anthropic's first message."""
 
-    told: Told | None = msgspec.field(default=None, name="usage")
+    told: Told | None = None
 
 
-class Chunk(Reply, frozen=True):
+class Chunk(Reply, frozen=True, rename=_RENAMED):
     choices: list[msgspec.Raw] | None = None
     response: Reply | None = None  # /v1/responses: inside response.completed
     message: Holder | None = None

@@ -12,9 +12,8 @@ from pydantic import AfterValidator, Field
 
 from router.cache import CacheSettings
 from router.claims import IdempotencySettings
-from router.health import RestSettings
 from router.keys import AuthSettings, PlanSettings, VirtualKey
-from router.retry import RetrySettings
+from router.retry import RestSettings, RetrySettings
 from router.routing import RouteSettings
 from router.settings import Duration, Settings, Size
 from router.upstream.settings import UpstreamSettings

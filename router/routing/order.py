@@ -3,7 +3,8 @@
 import random
 from collections.abc import Callable, Mapping
 
-from router.routing.records import Candidate, Plan, Policy, Score, SpillSettings
+from router.routing.records import Candidate, Plan, Score
+from router.routing.settings import Policy, SpillSettings
 
 
 def plan(

@@ -14,21 +14,8 @@ from providers import spec
 from providers.dialects import DIALECTS
 from providers.spec import ANY_TASK, Provider, Task
 from router.bounds import Bound, bounds_of
-from router.routing.records import (
-    SERVES,
-    Candidate,
-    Deployment,
-    Drop,
-    Fim,
-    Found,
-    Place,
-    Plan,
-    Policy,
-    Route,
-    RouteSettings,
-    Row,
-    Rows,
-)
+from router.routing.records import SERVES, Candidate, Deployment, Drop, Found, Place, Plan, Route
+from router.routing.settings import Fim, Policy, RouteSettings, Row, Rows
 
 
 @dataclass(frozen=True)

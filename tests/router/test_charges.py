@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from router.charges import charge_of, cost_of, markup_of, most_cost
-from router.prices import Price, Rates
+from router.price import Price, Rates
 from router.usage import Usage
 from tests.router.stories import record
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from router.health import DEPLOYMENTS, LEAST, PROBE, RAMP, WINDOW, Budget, Figures, Resting, RestSettings, Speeds
+from router.health import DEPLOYMENTS, LEAST, PROBE, RAMP, WINDOW, Budget, Figures, Resting, Speeds
 from router.record import Record, Try
+from router.retry import RestSettings
 from router.settings import Rate
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import msgspec
 import pytest
 
 from router import estimates
@@ -15,8 +14,9 @@ from router.identity import Identity, Licence
 from router.limits import TAGS, Limits, estimated, metered
 from router.permit import NEAR, Estimate, Permit
 from router.plans import PlanSettings
-from router.prices import Price as PriceOf
-from router.prices import Prices, Rates
+from router.price import Price as PriceOf
+from router.price import Rates
+from router.prices import Prices
 from router.record import Record
 from router.refusals import refusal
 from router.routing import Plan, Route
@@ -274,7 +274,7 @@ def test_a_stream_pays_for_what_more_of_it_costs(limits: Limits) -> None:
 
 def test_an_unnamed_length_is_cut_to_what_there_is_room_for(limits: Limits) -> None:
     who = alice(tokens="1000/minute", budget="1 USD/day")
-    vague = msgspec.structs.replace(ASKED, output=4096, price=100 * 10_000 + 4096 * 20_000, named=False)
+    vague = replace(ASKED, output=4096, price=100 * 10_000 + 4096 * 20_000, named=False)
     permit = reserved(limits, who, vague, stream=True)
     assert permit.most == 900
     assert levels(limits, who) == {"tokens": 1000, "budget": 100 * 10_000 + 900 * 20_000}
@@ -286,7 +286,7 @@ def test_an_unnamed_length_is_cut_to_what_there_is_room_for(limits: Limits) -> N
 @pytest.mark.parametrize("change", [{"stream": False}, {"named": True}], ids=["whole", "named"])
 def test_a_length_that_cannot_be_ended_or_was_asked_for_is_not_cut(limits: Limits, change: dict[str, bool]) -> None:
     who = alice(tokens="1000/minute")
-    vague = msgspec.structs.replace(ASKED, output=4096, named=change.get("named", False))
+    vague = replace(ASKED, output=4096, named=change.get("named", False))
     assert refused(lambda: reserved(limits, who, vague, stream=change.get("stream", True))).fault.status == 400
 
 

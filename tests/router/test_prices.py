@@ -12,8 +12,9 @@ from genai_prices import Usage as Theirs
 from genai_prices.data_snapshot import get_snapshot
 
 from router.charges import cost_of
-from router.prices import Prices, Rates, listed, price_of
-from router.routing import Plan, Route, Row, build, plan, records
+from router.price import Rates
+from router.prices import Prices, listed, price_of
+from router.routing import Plan, Route, RouteSettings, Row, build, plan
 from tests.router.stories import candidate, record
 
 LLAMA = "meta-llama/Llama-3.3-70B-Instruct"
@@ -71,13 +72,13 @@ def test_the_file_wins_over_the_row_and_the_row_over_what_is_listed() -> None:
 
 def test_a_price_can_be_written_beside_a_deployment() -> None:
     asked = {"image": 0.04, "second": 0.0001, "character": 0.000015, "reasoning": 1, "cache_write": 2.5}
-    settings = records.RouteSettings.model_validate({"deployments": [{"upstream": "u", "price": asked}]})
+    settings = RouteSettings.model_validate({"deployments": [{"upstream": "u", "price": asked}]})
     deployment = build([], {"m": settings}, {}).routes["m"].deployments[0]
     price = Prices().of(candidate(told=dict(deployment.price)))
     assert price is not None and price.rates == Rates(None, None, None, 2_500_000_000, 1_000_000_000)
     assert (price.image, price.second, price.character) == (40 * 10**12, 10**11, 15 * 10**9), "of a million of them"
     with pytest.raises(ValueError, match="greater than or equal"):
-        records.RouteSettings.model_validate({"deployments": [{"upstream": "u", "price": {"input": -1}}]})
+        RouteSettings.model_validate({"deployments": [{"upstream": "u", "price": {"input": -1}}]})
 
 
 def test_what_is_listed_costs_what_its_lister_reckons() -> None:

@@ -7,7 +7,7 @@ from providers import spec
 from providers.spec import Provider
 from router import routing
 from router.routing import DeploymentSettings, Place, RouteSettings, Row, Table
-from router.routing.records import FimSettings
+from router.routing.settings import FimSettings
 
 
 def provider(name: str) -> Provider:

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from providers import openai, spec, tgi
 from router import splice
-from router.routing import Candidate
-from router.routing.records import Deployment, Row
+from router.routing import Candidate, Deployment, Row
 from router.splice import SHAPES, Diverged, Seam, Told
 
 CHAT = SHAPES["conversational", "openai"]

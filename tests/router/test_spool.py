@@ -13,8 +13,9 @@ import pytest
 
 from router import orphans
 from router import spool as spools
+from router.entry import id_of
 from router.segment import Segment
-from router.spool import ENTRY, INTENT, Full, Spool, id_of
+from router.spool import ENTRY, INTENT, Full, Spool
 from router.state import ledger_url, spool_directory, state_directory
 from tests.router.ledger_records import entry, intent
 

@@ -1,12 +1,12 @@
-"""The busiest modules as machine code, where a wheel is made and the machine has a C compiler: the same files, by mypyc.
+"""The busiest modules as machine code, where a wheel is made and there is a C compiler: the same files, by mypyc.
 
-    python deploy/native.py [DIRECTORY]      in place, below a checkout (or a copy of one), to try it
+    python deploy/native.py DIRECTORY      in place, in a copy of a checkout, to test it (or to have it by the source)
 
-pip asks for it by itself (`tool.hatch.build.targets.wheel.hooks.custom` in pyproject.toml, which names the modules).
-Without a compiler the wheel is plain Python and does the same. INFERENCE_ROUTER_NATIVE=0 makes it plain in any case, 1
-makes a build fail that could not be native. An editable install is always plain: its files are there to be changed.
+pip does it by itself; pyproject.toml names the modules. Without a compiler, or with INFERENCE_ROUTER_NATIVE=0, the
+wheel is plain Python and does the same at two thirds of the speed; 1 makes a build fail that cannot be native. An
+editable install is always plain: its files are there to be changed.
 
-Of third parties' types msgspec's alone come into it, so that the outcome is the same whatever is installed.
+Of third parties' types msgspec's alone come into it, so that the outcome is the same whatever else is installed.
 """
 
 import os
@@ -22,7 +22,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 SWITCH = "INFERENCE_ROUTER_NATIVE"
 NEEDS = ["mypy~=2.4", "setuptools>=77", "msgspec>=0.19"]
-GROUP = "inference_router"  # the one library's name: inference_router__mypyc
+LIBRARY = "inference_router"  # all modules are in one: inference_router__mypyc
+LEVEL = "1"  # of optimisation: 3 takes half a minute more and is no faster
 FLAGS = [
     "--config-file=",
     f"--python-version={sys.version_info.major}.{sys.version_info.minor}",
@@ -35,7 +36,7 @@ FLAGS = [
 
 
 class Native(BuildHookInterface[Any]):
-    """Adds the compiled modules to a wheel, beside their sources."""
+    """Puts the compiled modules into a wheel, beside their sources."""
 
     def dependencies(self) -> list[str]:
         return NEEDS if self.target_name == "wheel" and wanted() else []
@@ -55,7 +56,7 @@ class Native(BuildHookInterface[Any]):
 
 
 def wanted() -> bool:
-    """Whether to compile: if it is said so, or if there is what it takes."""
+    """Whether to compile: where it is said, else where there is what it takes."""
     said = os.environ.get(SWITCH, "")
     return said != "0" and (said == "1" or can())
 
@@ -73,7 +74,7 @@ def build(root: Path, modules: list[str], place: Path) -> dict[str, Path]:
     except (Exception, SystemExit) as error:
         if os.environ.get(SWITCH) == "1":
             raise
-        sys.stderr.write(f"native modules were not made, plain ones do the same: {error!r}\n")
+        sys.stderr.write(f"native modules could not be made, plain ones do the same: {error!r}\n")
         return {}
 
 
@@ -83,34 +84,37 @@ def compiled(root: Path, modules: list[str], place: Path) -> dict[str, Path]:
     from setuptools import Distribution
     from setuptools.command.build_ext import build_ext
 
-    shutil.copytree(Path(msgspec.__file__).parent, place / "types" / "msgspec", ignore=shutil.ignore_patterns("*.so"))
-    os.environ["MYPYPATH"] = str(place / "types")
+    types = place / "types"
+    shutil.copytree(Path(msgspec.__file__).parent, types / "msgspec", ignore=shutil.ignore_patterns("*.so"))
     before = Path.cwd()
     os.chdir(root)
+    os.environ["MYPYPATH"] = str(types)
     try:
         extensions = mypycify(
-            [*FLAGS, *modules], opt_level="3", debug_level="0", group_name=GROUP, target_dir=str(place)
+            [*FLAGS, *modules], opt_level=LEVEL, debug_level="0", group_name=LIBRARY, target_dir=str(place)
         )
-        made = build_ext(Distribution({"name": GROUP, "ext_modules": extensions}))
+        made = build_ext(Distribution({"name": LIBRARY, "ext_modules": extensions}))
         made.build_lib, made.build_temp = str(place / "lib"), str(place / "temp")
-        made.parallel = os.cpu_count()
         made.ensure_finalized()
         made.run()
     finally:
         os.chdir(before)
+        del os.environ["MYPYPATH"]
     library = place / "lib"
     return {str(path.relative_to(library)): path for path in library.rglob("*") if path.is_file()}
 
 
 def main(root: Path) -> None:
     """In place."""
-    tables = tomllib.loads((root / "pyproject.toml").read_text())
-    modules = tables["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["custom"]["modules"]
+    table = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     with tempfile.TemporaryDirectory(prefix="native-") as place:
-        for name, path in compiled(root, modules, Path(place)).items():
+        made = compiled(root, table["hooks"]["custom"]["modules"], Path(place))
+        for name, path in made.items():
             shutil.copy2(path, root / name)
-            print(name)
+    print(f"{len(made) - 1} modules are native")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else ".").resolve())
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]).resolve())

@@ -19,7 +19,7 @@ import click
 from providers.spec import ANY_TASK, CONVERSATIONAL, Task
 from router import backend as backends
 from router import bench as benchmark
-from router import catalog, cli_usage, config, routing, server, state
+from router import build, catalog, cli_usage, config, routing, server, state
 from router.app import Router
 from router.cli_keys import keys
 from router.config import ConfigFaults, Loaded
@@ -290,8 +290,8 @@ def backend(task: str, model: str, host: str, port: int, device: str, dtype: str
 
 @main.command()
 def version() -> None:
-    """Print the version."""
-    click.echo(f"inference-router {_version()}")
+    """Print the version, and whether the busiest modules are native."""
+    click.echo(f"inference-router {_version()} ({build.WORD})")
 
 
 def _version() -> str:

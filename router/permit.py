@@ -54,7 +54,7 @@ class Permit:
     """
 
     held: tuple[tuple[Bound, int], ...] = ()
-    lease: Held | None = None  # of which it has a part, under the name of `leased`
+    lease: Held | None  # of which it has a part, under the name of `leased`
     leased: str = ""
     extended: tuple[tuple[str, list[tuple[Bound, int]]], ...] = ()  # under holds of their own
     bounds: tuple[Bound, ...] = ()  # that the reservation counts against
@@ -68,6 +68,7 @@ class Permit:
         self.limits = limits
         self.identity = identity
         self.hold = hold
+        self.lease = None
 
     def told(self) -> bytes:
         """What the answer's head says of limits."""

@@ -142,14 +142,14 @@ class Pipeline:
         except Unreadable as unreadable:
             fault = Fault(unreadable.status, "invalid_request", unreadable.message, unreadable.param)
             await relay.refuse(caller, story, fault, self._scrubber)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as ended:
             record.outcome = "client_gone" if story.gone else "broken"
             record.status = record.status or 499
             if not story.gone:
                 if not story.first:
                     await relay.refuse(caller, story, _STOPPING, self._scrubber)
                 record.outcome, record.broken = "broken", "shutdown"
-                raise
+                raise ended
             if story.task is not None:
                 story.task.uncancel()
         except EOFError:

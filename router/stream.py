@@ -103,14 +103,14 @@ class Stream:
                 if not await self._rescued():
                     break
                 rest = await self._one_stream()
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as ended:
             if self._story.gone:
                 await self._last_word()
             else:  # it is we who go
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(FAREWELL):
                         await caller.finish(self._call.endpoint.dialect.fault_event(broken("shutdown")))
-            raise
+            raise ended
         finally:
             self._served.answer.close()
             estimates.streamed(self._story, self._call, self._kept, self._done or self._ended())

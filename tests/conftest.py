@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from router import build
+
 NAMES = ("_KEY", "_TOKEN", "_PROXY", "_proxy", "SSL_CERT_FILE")  # the last is read anew, in 18 ms, for each httpx2.get
 
 # The versions whose requests were captured when the router's contract was written.
@@ -30,6 +32,13 @@ os.environ["XDG_STATE_HOME"] = _STATE.name
 os.environ.pop("STATE_DIRECTORY", None)
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):  # each server that is started would compile all of the router anew
     os.environ["PYTHONPYCACHEPREFIX"] = f"{_STATE.name}/bytecode"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if build.NATIVE:
+        for each in items:
+            if each.get_closest_marker("plain"):
+                each.add_marker(pytest.mark.skip(reason="the router is native"))
 
 
 def pytest_collection_finish() -> None:

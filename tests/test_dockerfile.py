@@ -53,6 +53,7 @@ def test_what_it_copies_builds_and_what_it_starts_serves_is_healthy_and_drains(t
                 if here.is_dir():
                     shutil.copytree(here, source / target, ignore=shutil.ignore_patterns("__pycache__"))
                 else:
+                    (source / target).parent.mkdir(exist_ok=True)
                     shutil.copy(here, source / target)
     build = next(rest for name, rest in STEPS if name == "RUN" and "pip install" in rest)
     for part in build.replace("/opt/router", str(place)).split("&&"):

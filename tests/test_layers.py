@@ -22,6 +22,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("providers.openai_shaped", "providers.response_format", "providers.files", "providers.toolkit"),
     ("providers.*",),  # one file per provider
     ("providers",),
+    ("router.build",),
     ("router.errors", "router.secrets", "router.settings", "router.bench", "router.caller"),
     ("router.record", "router.bounds", "router.entry", "router.segment", "router.series", "router.state"),
     ("router.plans",),

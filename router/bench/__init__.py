@@ -19,6 +19,7 @@ from typing import Final, TypeVar
 
 import uvloop
 
+from router import build
 from router.bench import load, wire
 from router.bench.process import Program, cores, free_port, many_files, pin
 
@@ -94,7 +95,13 @@ def main(seconds: float, out: Path | None) -> None:
                     figures |= _counted(port, counted_port, seconds)
     _print(figures, pinned)
     if out is not None:
-        about = {"cores": os.cpu_count(), "pinned": pinned, "system": platform.platform(), "seconds": seconds}
+        about = {
+            "cores": os.cpu_count(),
+            "pinned": pinned,
+            "system": platform.platform(),
+            "build": build.WORD,
+            "seconds": seconds,
+        }
         out.write_text(json.dumps({**about, "figures": figures}, indent=1) + "\n")
 
 
@@ -178,6 +185,6 @@ def _no_collections() -> Iterator[None]:
 
 def _print(figures: dict[str, float], pinned: tuple[int, int] | None) -> None:
     where = f"router on core {pinned[0]}, mock and driver on core {pinned[1]}" if pinned else "cores not chosen"
-    lines = [f"One worker, {where}.", ""]
+    lines = [f"One worker, {build.WORD}, {where}.", ""]
     lines += [f"{title:52}{format(figures[key], form):>12}" for key, title, form in _ROWS]
     sys.stdout.write("\n".join(lines) + "\n")

@@ -14,7 +14,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import httptools
 from uvicorn.config import Config
@@ -31,8 +31,8 @@ ShortWay = Callable[[Turn], Awaitable[None] | None]
 
 
 class Guard(asyncio.Protocol):
-    clocks = rules.Clocks()
-    most = 1 << 30  # connections of callers that there is room for, in all
+    clocks: ClassVar = rules.Clocks()
+    most: ClassVar = 1 << 30  # connections of callers that there is room for, in all
     transport: asyncio.Transport
 
     def __init__(

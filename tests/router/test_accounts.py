@@ -264,6 +264,7 @@ class Broken(Ledger):
         raise RuntimeError("boom")
 
 
+@pytest.mark.plain
 def test_what_was_held_comes_back_whatever_becomes_of_the_entry(file: Path, tmp_path: Path) -> None:
     ledger = Broken(Sqlite(file), tmp_path / "other", 8 << 20, 64 << 10)
     ledger.open()

@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from router.bounds import NANO, LimitSettings, Reached
 from router.ceiling import Ceiling, Uses
 from router.stores.memory import MemoryStore
@@ -59,6 +61,7 @@ class Remote(MemoryStore):
         return answer()
 
 
+@pytest.mark.plain
 def test_a_remote_store_is_waited_for() -> None:
     upstream = ceiling(Remote(lambda: 0, lambda: 0.0), requests="1/minute")
     assert take(upstream, "a") is None and take(upstream, "b") is not None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from router import cli, config
+from router import build, cli, config
 
 CANARY = "sk-canary-0123456789abcdef"
 FILE = """
@@ -150,4 +150,5 @@ def test_listening_beyond_loopback_without_a_key_is_refused_in_one_line(file: Pa
 def test_without_a_command_it_says_which_there_are() -> None:
     for words in ([], ["--help"], ["-h"]):
         assert "explain" in run(*words).output
-    assert run("version").output.startswith("inference-router ")
+    said = run("version").output
+    assert said.startswith("inference-router ") and said.endswith(f" ({build.WORD})\n")

@@ -357,6 +357,7 @@ class Remote(MemoryStore):
         raise AssertionError("a key is lent without asking another machine")
 
 
+@pytest.mark.plain
 def test_of_a_remote_store_only_what_is_known_here_is_looked_at(clock: list[float]) -> None:
     store = Remote(lambda: int(clock[0] * NANO), lambda: clock[0])
     keys = pool({"key": "a", "concurrency": 2, "requests": "3/minute", "name": "a"}, store=store)

@@ -140,6 +140,7 @@ def killed(url: str, spool: Path, rounds: int, together: int) -> tuple[set[str],
     return {each[2:] for each in said if each[0] == "i"}, {each[2:] for each in said if each[0] == "e"}
 
 
+@pytest.mark.plain
 def test_a_database_that_another_holds_is_waited_for(
     spool: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,6 +173,7 @@ class Small(Sqlite):
         return found
 
 
+@pytest.mark.plain
 def test_a_full_database_is_waited_for(spool: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledgers, "FIRST_WAIT", 0.05)
     small = Small(Path(sqlite_url.removeprefix("sqlite:///")))
@@ -183,6 +185,7 @@ def test_a_full_database_is_waited_for(spool: Path, sqlite_url: str, monkeypatch
     assert outcomes(sqlite_url) == {"ok": 3000}
 
 
+@pytest.mark.plain
 def test_a_database_that_may_only_be_read_is_waited_for(
     spool: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,6 +222,7 @@ def test_the_store_may_be_away_at_the_start_and_at_the_end(spool: Path, tmp_path
     assert outcomes(f"sqlite:///{path}") == {"ok": 10}
 
 
+@pytest.mark.plain
 def test_a_full_spool_refuses_intents_keeps_ends_in_memory_and_counts_what_it_loses(
     spool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,6 +285,7 @@ def test_what_was_intended_is_on_the_disk_after_sync(spool: Path, sqlite_url: st
         ledger.settle(entry("a"))
 
 
+@pytest.mark.plain
 def test_a_stopped_postgresql_is_waited_for(
     spool: Path, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -299,6 +304,7 @@ def test_a_stopped_postgresql_is_waited_for(
     assert outcomes(url) == {"ok": 4000}
 
 
+@pytest.mark.plain
 @pytest.mark.slow
 def test_a_killed_postgresql_is_waited_for(
     spool: Path, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch

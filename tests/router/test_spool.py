@@ -76,6 +76,7 @@ def test_what_is_settled_is_had_once_and_in_its_order(tmp_path: Path) -> None:
     spool.close()
 
 
+@pytest.mark.plain
 def test_what_memory_has_no_room_for_is_read_from_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spools, "MIRRORED", 100)
     spool = opened(tmp_path)
@@ -100,6 +101,7 @@ def test_what_memory_has_no_room_for_is_read_from_the_files(tmp_path: Path, monk
     spool.close(unwritten=True)
 
 
+@pytest.mark.plain
 def test_what_was_left_behind_gives_its_room_back_piece_by_piece(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,16 +35,14 @@ async def serving(app: App, clocks: rules.Clocks | None = None) -> AsyncIterator
     config.load()
     state = ServerState()
 
-    class Clocked(Guard):
-        pass
-
-    if clocks:
-        Clocked.clocks = clocks
+    usual = Guard.clocks
+    Guard.clocks = clocks or usual
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Clocked(config, state, {}), "127.0.0.1", 0)
+    server = await loop.create_server(lambda: Guard(config, state, {}), "127.0.0.1", 0)
     try:
         yield int(server.sockets[0].getsockname()[1])
     finally:
+        Guard.clocks = usual
         server.close()
         for connection in list(state.connections):
             connection.transport.abort()

@@ -78,7 +78,7 @@ def test_text_of_any_kind_comes_back_as_it_was(store: Database) -> None:
 
 def test_entries_that_the_store_will_not_have_are_unfit_and_take_nothing_with_them(store: Database) -> None:
     books = Books(store)
-    for unfit in (entry("3", input_tokens=1 << 63), entry("3", tenant=None)):
+    for unfit in (entry("3", input_tokens=1 << 63), entry("3", request=None)):
         with pytest.raises(Unfit):
             books.add([entry("1"), unfit])
     assert list(store.rows("SELECT id FROM entries")) == []

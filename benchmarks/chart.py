@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from xml.sax.saxutils import escape
 
-OURS: Final = "us"
+OURS: Final = ("us", "us-counted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +72,13 @@ def _panel(panel: Panel, rows: list[tuple[str, Any]], titles: Mapping[str, str],
     yield _text(16, top + 18, panel.title, size=15, weight="600")
     yield _text(_WIDTH - 16, top + 18, panel.better, size=11, colour=_SOFT, anchor="end")
     longest = max(0.0, *(value["median"] for _, value in rows)) or 1.0
-    ours = next((value["median"] for name, value in rows if name == OURS), 0.0)
+    ours = next((value["median"] for name, value in rows if name == OURS[0]), 0.0)
     scale = min(longest, _CUT * ours) if ours > 0 and panel.better.startswith("less") else longest
     for place, (name, value) in enumerate(rows):
         y = top + _HEAD - 16 + place * _ROW
         length = _BAR * min(1.0, max(0.0, value["median"]) / scale)
         yield _text(_LABEL - 8, y + 13, titles.get(name, name), size=12, anchor="end")
-        colour = _OWN if name == OURS else _OTHER
+        colour = _OWN if name in OURS else _OTHER
         yield f'<rect x="{_LABEL}" y="{y}" width="{max(1.0, length):.1f}" height="16" rx="2" fill="{colour}"/>'
         if value["median"] > scale:
             x = _LABEL + length * 0.8

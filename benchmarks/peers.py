@@ -18,6 +18,7 @@ from router.bench import wire
 
 HERE: Final = Path(__file__).parent
 NGINX: Final = "/usr/sbin/nginx"
+PROGRAM: Final = str(Path(sys.executable).with_name("inference-router"))  # what pip installed
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +118,25 @@ def _nginx(place: Place) -> list[str]:
     return [NGINX, "-e", "stderr", "-c", str(conf)]
 
 
-def _us(place: Place) -> list[str]:
-    serve = [sys.executable, "-m", "router", "serve", "--config", str(HERE / "router.yaml")]
-    return [*serve, "--host", "127.0.0.1", "--port", str(place.port), "--workers", "1"]
+def _ours(config: str) -> Callable[[Place], list[str]]:
+    def command(place: Place) -> list[str]:
+        serve = [PROGRAM, "serve", "--config", str(HERE / config), "--host", "127.0.0.1"]
+        return [*serve, "--port", str(place.port), "--workers", "1"]
+
+    return command
 
 
-def _us_env(place: Place) -> Mapping[str, str]:
-    return {"BENCH_UPSTREAM": str(place.upstream), "BENCH_KEY": wire.KEY}
+def _our_env(place: Place) -> Mapping[str, str]:
+    place.work.mkdir(parents=True, exist_ok=True)
+    return {"BENCH_UPSTREAM": str(place.upstream), "BENCH_KEY": wire.KEY, "BENCH_PLACE": str(place.work)}
+
+
+def _our_version() -> str:
+    """As it is installed, which tells whether it is native; the one in this directory is plain."""
+    try:
+        return subprocess.run([PROGRAM, "version"], capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return "not installed"
 
 
 def _sglang(place: Place) -> list[str]:
@@ -187,7 +200,8 @@ _LITELLM_WHEEL: Final = "litellm[proxy]==1.106.2"
 
 PEERS: Final = (
     Peer("nginx", "nginx", _nginx),
-    Peer("us", "Inference Router", _us, env=_us_env),
+    Peer("us", "Inference Router", _ours("router.yaml"), env=_our_env, version=_our_version()),
+    Peer("us-counted", "limits, budget and ledger on", _ours("counted.yaml"), env=_our_env, version=_our_version()),
     Peer(
         "sglang",
         "SGLang router (Rust)",

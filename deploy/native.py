@@ -24,6 +24,7 @@ SWITCH = "INFERENCE_ROUTER_NATIVE"
 NEEDS = ["mypy~=2.4", "setuptools>=77", "msgspec>=0.19"]
 LIBRARY = "inference_router"  # all modules are in one: inference_router__mypyc
 LEVEL = "1"  # of optimisation: 3 takes half a minute more and is no faster
+LEAN = ["-fno-asynchronous-unwind-tables"], ["-Wl,-s", "-Wl,-z,noseparate-code"]  # a quarter less, and as fast
 FLAGS = [
     "--config-file=",
     f"--python-version={sys.version_info.major}.{sys.version_info.minor}",
@@ -93,6 +94,10 @@ def compiled(root: Path, modules: list[str], place: Path) -> dict[str, Path]:
         extensions = mypycify(
             [*FLAGS, *modules], opt_level=LEVEL, debug_level="0", group_name=LIBRARY, target_dir=str(place)
         )
+        for each in extensions:
+            if sys.platform == "linux":
+                each.extra_compile_args += LEAN[0]
+                each.extra_link_args += LEAN[1]
         made = build_ext(Distribution({"name": LIBRARY, "ext_modules": extensions}))
         made.build_lib, made.build_temp = str(place / "lib"), str(place / "temp")
         made.ensure_finalized()

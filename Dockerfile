@@ -1,6 +1,7 @@
 # Built in one image, run in another: no compiler, no pip cache and no source tree in what is shipped.
 FROM python:3.13-slim AS builder
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev
+ENV INFERENCE_ROUTER_NATIVE=1
 WORKDIR /src
 COPY pyproject.toml README.md config.yaml ./
 COPY deploy/native.py deploy/native.py

@@ -26,7 +26,6 @@ LIBRARY = "inference_router"  # all modules are in one: inference_router__mypyc
 LEVEL = "1"  # of optimisation: 3 takes half a minute more and is no faster
 LEAN = ["-fno-asynchronous-unwind-tables"], ["-Wl,-s", "-Wl,-z,noseparate-code"]  # a quarter less, and as fast
 FLAGS = [
-    "--config-file=",
     f"--python-version={sys.version_info.major}.{sys.version_info.minor}",
     "--explicit-package-bases",
     "--follow-imports=silent",
@@ -63,7 +62,7 @@ def wanted() -> bool:
 
 
 def can() -> bool:
-    compiler = (sysconfig.get_config_var("CC") or "").split()
+    compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "").split()
     header = Path(sysconfig.get_path("include")) / "Python.h"
     return bool(compiler) and shutil.which(compiler[0]) is not None and header.is_file()
 
@@ -87,13 +86,13 @@ def compiled(root: Path, modules: list[str], place: Path) -> dict[str, Path]:
 
     types = place / "types"
     shutil.copytree(Path(msgspec.__file__).parent, types / "msgspec", ignore=shutil.ignore_patterns("*.so"))
+    config = place / "mypy.ini"
+    config.write_text(f"[mypy]\nmypy_path = {types}\n")
     before = Path.cwd()
     os.chdir(root)
-    os.environ["MYPYPATH"] = str(types)
     try:
-        extensions = mypycify(
-            [*FLAGS, *modules], opt_level=LEVEL, debug_level="0", group_name=LIBRARY, target_dir=str(place)
-        )
+        named = [f"--config-file={config}", *FLAGS, *modules]
+        extensions = mypycify(named, opt_level=LEVEL, debug_level="0", group_name=LIBRARY, target_dir=str(place))
         for each in extensions:
             if sys.platform == "linux":
                 each.extra_compile_args += LEAN[0]
@@ -104,7 +103,6 @@ def compiled(root: Path, modules: list[str], place: Path) -> dict[str, Path]:
         made.run()
     finally:
         os.chdir(before)
-        del os.environ["MYPYPATH"]
     library = place / "lib"
     return {str(path.relative_to(library)): path for path in library.rglob("*") if path.is_file()}
 

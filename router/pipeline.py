@@ -110,54 +110,58 @@ class Pipeline:
         self._running += 1
         call: Call | None = None
         plan: Plan | None = None
+        fault: Fault | None = None
+        ended: asyncio.CancelledError | None = None
         try:
-            identity = self._keyring.recognise(caller.headers, fields)
-            if not isinstance(identity, Identity):
-                identity = await self._doorman.answer(identity)
-            story.identity = identity
-            record.tenant, record.virtual_key = identity.tenant, identity.key
-            if b"x-hf-bill-to" in fields:
-                record.billed_to = identity.billed(fields[b"x-hf-bill-to"])
-            if identity.limited:
-                await self._accounts.admit(identity, story)
-            if passage is not None:
-                await self.passthrough.serve(caller, passage, story, identity, self.table)
-                return
-            call = await self._reader.read(story, identity, fields, caller, model, self.table.task_of)
-            found = self._find(call)
-            record.model, record.stream = found.label, call.stream
-            plan = self._plan(found)
-            if identity.providers:
-                plan = self._reachable(plan, call)
-            if HEADER in fields and (key := self._idempotency.key(caller, call)) is not None:
-                story.idempotency = key.hex()[:_SHOWN]
-                meet = functools.partial(self._meet, call=call, story=story, plan=plan, known=found.plan)
-                await self._idempotency.serve(key, caller, call, story, meet)
-            elif story.permit is not None or call.endpoint.raw or plan.route.special:
-                await self._meet(caller, call, story, plan, found.plan)
-            else:
-                await self._answer(caller, call, story, plan)
-        except Refused as refused:
-            await relay.refuse(caller, story, refused.fault, self._scrubber)
-        except Unreadable as unreadable:
-            fault = Fault(unreadable.status, "invalid_request", unreadable.message, unreadable.param)
-            await relay.refuse(caller, story, fault, self._scrubber)
-        except asyncio.CancelledError as ended:
-            record.outcome = "client_gone" if story.gone else "broken"
-            record.status = record.status or 499
-            if not story.gone:
-                if not story.first:
-                    await relay.refuse(caller, story, _STOPPING, self._scrubber)
+            try:
+                identity = self._keyring.recognise(caller.headers, fields)
+                if not isinstance(identity, Identity):
+                    identity = await self._doorman.answer(identity)
+                story.identity = identity
+                record.tenant, record.virtual_key = identity.tenant, identity.key
+                if b"x-hf-bill-to" in fields:
+                    record.billed_to = identity.billed(fields[b"x-hf-bill-to"])
+                if identity.limited:
+                    await self._accounts.admit(identity, story)
+                if passage is not None:
+                    await self.passthrough.serve(caller, passage, story, identity, self.table)
+                    return
+                call = await self._reader.read(story, identity, fields, caller, model, self.table.task_of)
+                found = self._find(call)
+                record.model, record.stream = found.label, call.stream
+                plan = self._plan(found)
+                if identity.providers:
+                    plan = self._reachable(plan, call)
+                if HEADER in fields and (key := self._idempotency.key(caller, call)) is not None:
+                    story.idempotency = key.hex()[:_SHOWN]
+                    meet = functools.partial(self._meet, call=call, story=story, plan=plan, known=found.plan)
+                    await self._idempotency.serve(key, caller, call, story, meet)
+                elif story.permit is not None or call.endpoint.raw or plan.route.special:
+                    await self._meet(caller, call, story, plan, found.plan)
+                else:
+                    await self._answer(caller, call, story, plan)
+            except Refused as refused:
+                fault = refused.fault
+            except Unreadable as unreadable:
+                fault = Fault(unreadable.status, "invalid_request", unreadable.message, unreadable.param)
+            except asyncio.CancelledError as error:
+                record.outcome, record.status = "client_gone", record.status or 499
+                if not story.gone:
+                    ended, fault = error, None if story.first else _STOPPING
+                elif story.task is not None:
+                    story.task.uncancel()
+            except EOFError:
+                record.outcome, record.status = "client_gone", 499
+            except Exception:
+                record.outcome, record.status = "error", record.status or 500
+                raise
+            if fault is not None:
+                await relay.refuse(caller, story, fault, self._scrubber)
+            if ended is not None:
                 record.outcome, record.broken = "broken", "shutdown"
                 raise ended
-            if story.task is not None:
-                story.task.uncancel()
-        except EOFError:
-            record.outcome, record.status = "client_gone", 499
-        except Exception:
-            record.outcome, record.status = "error", record.status or 500
-            raise
         finally:
+            ended = None  # a ring with its traceback
             story.task = None  # the task holds this frame: a ring that only the collector would undo
             caller.on_gone = None
             metrics.inflight -= 1

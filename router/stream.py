@@ -94,24 +94,24 @@ class Stream:
             kind = _NDJSON if self._call.endpoint.dialect.name == "ollama" else _EVENTS
             lines = kind + b"".join(line for line in lines.splitlines(True) if not line.startswith(b"content-type:"))
         caller.begin(first.status, lines + _LIVE)
+        ended: asyncio.CancelledError | None = None
         try:
-            rest = await self._one_stream()
-            while self._failed:
-                if rest:  # a last event that nothing ended
-                    caller.write(rest)
-                    rest = b""
-                if not await self._rescued():
-                    break
+            try:
                 rest = await self._one_stream()
-        except asyncio.CancelledError as ended:
-            if self._story.gone:
-                await self._last_word()
-            else:  # it is we who go
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(FAREWELL):
-                        await caller.finish(self._call.endpoint.dialect.fault_event(broken("shutdown")))
-            raise ended
+                while self._failed:
+                    if rest:  # a last event that nothing ended
+                        caller.write(rest)
+                        rest = b""
+                    if not await self._rescued():
+                        break
+                    rest = await self._one_stream()
+            except asyncio.CancelledError as error:
+                ended = error
+            if ended is not None:
+                await self._leave()
+                raise ended
         finally:
+            ended = None  # a ring with its traceback
             self._served.answer.close()
             estimates.streamed(self._story, self._call, self._kept, self._done or self._ended())
         if self._failed:
@@ -121,6 +121,15 @@ class Stream:
                 record.code = FUSED
             rest += self._last_words or self._call.endpoint.dialect.fault_event(broken(self._failed))
         await caller.finish(rest)
+
+    async def _leave(self) -> None:
+        """Before its end: the caller is gone, or it is we who go."""
+        if self._story.gone:
+            await self._last_word()
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL):
+                await self._caller.finish(self._call.endpoint.dialect.fault_event(broken("shutdown")))
 
     async def _last_word(self) -> None:
         """Who leaves with all of an answer in hand still pays for what it used, thoughts that nobody sees included."""

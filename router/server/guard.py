@@ -43,7 +43,7 @@ class Guard(asyncio.Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.app: App = config.loaded_app
-        self.short_way: ShortWay = getattr(config.app, "short_way", _no_short_way)
+        self.short_way: ShortWay = getattr(config.app, "short_way", lambda _: None)
         self.state = server_state
         self.app_state = app_state
         self.loop = _loop or asyncio.get_running_loop()
@@ -60,6 +60,7 @@ class Guard(asyncio.Protocol):
         self._due = math.inf
         self._in_head = False
         self._fed = 0  # bytes since the last piece of a body or end of a request
+        self._broken: Rejected | None = None  # the rule that the parser was told of; it wraps what it is told
         self._rejection: bytes | None = None
         self._known_host = rules.NO_HOST
         self._defaults: Any = None  # uvicorn makes a new list each second, with a new date in it
@@ -184,12 +185,9 @@ class Guard(asyncio.Protocol):
         self._fed += len(data)
         try:
             self._feed(data)
-        except httptools.HttpParserCallbackError as error:
-            cause = error.__context__
-            if isinstance(cause, Rejected):
-                self._reject(cause.status, str(cause))
-            else:
-                self._reject(400, "Invalid HTTP request.")
+        except httptools.HttpParserCallbackError:
+            broken = self._broken
+            self._reject(*((broken.status, str(broken)) if broken is not None else (400, "Invalid HTTP request.")))
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._reject(400, "Invalid HTTP request.")
         else:
@@ -229,12 +227,20 @@ class Guard(asyncio.Protocol):
     def on_url(self, url: bytes) -> None:
         self.url += url
         if len(self.url) > rules.URL_BYTES:
-            raise Rejected(414, f"The request's URL is longer than {rules.URL_BYTES} bytes.")
+            self._broken = Rejected(414, f"The request's URL is longer than {rules.URL_BYTES} bytes.")
+            raise self._broken
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
+        try:
+            self._head_complete()
+        except Rejected as rejected:
+            self._broken = rejected
+            raise
+
+    def _head_complete(self) -> None:
         parser = self.parser
         headers = self.headers
         version = parser.get_http_version()
@@ -341,7 +347,3 @@ class Guard(asyncio.Protocol):
             self._watch(self.clocks.linger)
         else:
             self.transport.close()
-
-
-def _no_short_way(_: Turn) -> None:
-    return None

@@ -257,13 +257,21 @@ async def _upload(connection: Connection, answer: Answer, upload: AsyncIterator[
     """Send a body as it comes, until the upstream has answered or failed. False: the body itself broke off."""
     sending = asyncio.ensure_future(_send(connection, answer, upload))
     sending.add_done_callback(lambda _: answer.wake())
+    whole, ended = False, None
     try:
         while not sending.done() and not answer.status and answer.failure is None:
             await answer.arrival()
-        return not sending.done() or sending.result()
+        whole = not sending.done() or sending.result()
+    except BaseException as error:  # noqa: BLE001 - raised below, once it is sure that nothing is sent any more
+        ended = error
+    sending.cancel()  # where it waits for more of the body, or for the upstream to take it
+    await asyncio.gather(sending, return_exceptions=True)
+    try:
+        if ended is not None:
+            raise ended
     finally:
-        sending.cancel()  # where it waits for more of the body, or for the upstream to take it
-        await asyncio.gather(sending, return_exceptions=True)
+        ended = None  # a ring with its traceback
+    return whole
 
 
 async def _send(connection: Connection, answer: Answer, upload: AsyncIterator[bytes]) -> bool:

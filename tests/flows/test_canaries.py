@@ -168,7 +168,7 @@ class Session:
         made = self.operate("/admin/keys/rotated/rotate", {"grace": "1h"}, "POST").json()
         self.secrets["a stored key, new"] = made["key"]
         self.operate("/admin/keys/revoked", method="DELETE")
-        time.sleep(0.3)  # every worker is told
+        time.sleep(2.0)  # every worker knows them, whatever the disk is doing
 
     def well_and_badly(self) -> list[int]:
         """A little of everything."""

@@ -51,7 +51,7 @@ def test_what_it_copies_builds_and_what_it_starts_serves_is_healthy_and_drains(t
             for file in files:
                 here = ROOT / file
                 if here.is_dir():
-                    shutil.copytree(here, source / target, ignore=shutil.ignore_patterns("__pycache__"))
+                    shutil.copytree(here, source / target, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
                 else:
                     (source / target).parent.mkdir(exist_ok=True)
                     shutil.copy(here, source / target)

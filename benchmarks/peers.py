@@ -131,7 +131,7 @@ def _our_env(place: Place) -> Mapping[str, str]:
     return {"BENCH_UPSTREAM": str(place.upstream), "BENCH_KEY": wire.KEY, "BENCH_PLACE": str(place.work)}
 
 
-def _our_version() -> str:
+def our_version() -> str:
     """As it is installed, which tells whether it is native; the one in this directory is plain."""
     try:
         return subprocess.run([PROGRAM, "version"], capture_output=True, text=True, check=False).stdout.strip()
@@ -200,8 +200,8 @@ _LITELLM_WHEEL: Final = "litellm[proxy]==1.106.2"
 
 PEERS: Final = (
     Peer("nginx", "nginx", _nginx),
-    Peer("us", "Inference Router", _ours("router.yaml"), env=_our_env, version=_our_version()),
-    Peer("us-counted", "limits, budget and ledger on", _ours("counted.yaml"), env=_our_env, version=_our_version()),
+    Peer("us", "Inference Router", _ours("router.yaml"), env=_our_env),
+    Peer("us-counted", "limits, budget and ledger on", _ours("counted.yaml"), env=_our_env),
     Peer(
         "sglang",
         "SGLang router (Rust)",

@@ -217,7 +217,7 @@ def main() -> None:
         "machine": _machine(pinned),
         "size": {key: getattr(size, key) for key in size.__dataclass_fields__},
         "titles": {DIRECT: "no proxy", **{peer.name: peer.title for peer in peers.PEERS}},
-        "versions": {peer.name: peer.version for peer in chosen if peer.version},
+        "versions": {"us": peers.our_version(), **{peer.name: peer.version for peer in chosen if peer.version}},
         "errors": {**errors, **bench.errors},
         "figures": {name: _summary(rounds) for name, rounds in bench.rounds.items()},
         "rounds": bench.rounds,

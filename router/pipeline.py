@@ -145,7 +145,8 @@ class Pipeline:
             except Unreadable as unreadable:
                 fault = Fault(unreadable.status, "invalid_request", unreadable.message, unreadable.param)
             except asyncio.CancelledError as error:
-                record.outcome, record.status = "client_gone", record.status or 499
+                record.outcome = "client_gone" if story.gone else "broken"
+                record.status = record.status or 499
                 if not story.gone:
                     ended, fault = error, None if story.first else _STOPPING
                 elif story.task is not None:
@@ -155,7 +156,7 @@ class Pipeline:
             except Exception:
                 record.outcome, record.status = "error", record.status or 500
                 raise
-            if fault is not None:
+            if fault is not None:  # here, for no handler may wait (tests/test_native.py)
                 await relay.refuse(caller, story, fault, self._scrubber)
             if ended is not None:
                 record.outcome, record.broken = "broken", "shutdown"

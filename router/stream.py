@@ -107,7 +107,7 @@ class Stream:
                     rest = await self._one_stream()
             except asyncio.CancelledError as error:
                 ended = error
-            if ended is not None:
+            if ended is not None:  # here, for no handler may wait (tests/test_native.py)
                 await self._leave()
                 raise ended
         finally:

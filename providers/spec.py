@@ -156,7 +156,7 @@ class Result:
     """
 
     value: Any
-    usage: dict[str, Any] | None = None
+    usage: Any = None
 
 
 Step = Send | Fetch | Wait

@@ -47,8 +47,6 @@ class Parts:
             stored=lasting.stored is not None,
             loopback=config.on_loopback(settings.server.host),
         )
-        if lasting.stored is not None:
-            lasting.stored.attach(self.keyring)
         lasting.metrics.tenants = frozenset(self.keyring.tenants())
         self.doorman = Doorman(self.keyring, settings.auth, lasting.heard)
         self.upstreams: dict[str, Upstream] = {}
@@ -136,6 +134,8 @@ class Parts:
         self._load.open()
         await self._sow()
         await self._live.open()
+        if self.lasting.stored is not None:
+            self.lasting.stored.attach(self.keyring)
 
     async def _sow(self) -> None:
         """What upstreams and keys had spent before this process counted. A tenant's is asked for when it comes."""
@@ -157,6 +157,8 @@ class Parts:
         await self.close()
 
     async def close(self) -> None:
+        if self.lasting.stored is not None:
+            self.lasting.stored.detach(self.keyring)
         await self._live.close()
         await self._load.close()
         await self._exchange.close()

@@ -10,7 +10,6 @@ import os
 import threading
 import time
 import urllib.parse
-import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
@@ -66,7 +65,7 @@ class StoredKeys:
         self._database: Database | None = None
         self._for_changes: Database | None = None
         self._snapshot: Snapshot | None = None
-        self._keyrings: weakref.WeakSet[Adopts] = weakref.WeakSet()
+        self._keyrings: list[Adopts] = []
         self._lock = threading.Lock()
         self._looking = threading.Lock()
         self._changing = threading.Lock()
@@ -114,11 +113,16 @@ class StoredKeys:
                 lock.release()
 
     def attach(self, keyring: Adopts) -> None:
-        """It knows what is known, from now on, for as long as somebody else holds it."""
+        """It knows what is known, from now on."""
         with self._lock:
-            self._keyrings.add(keyring)
+            self._keyrings.append(keyring)
             if self._snapshot is not None:
                 keyring.adopt(self._snapshot)
+
+    def detach(self, keyring: Adopts) -> None:
+        """Nobody asks it any more. One that is not attached is no fault."""
+        with self._lock:
+            self._keyrings = [each for each in self._keyrings if each is not keyring]
 
     def change(self, work: Callable[[KeyRows], T]) -> T:
         """Work on the rows, which this process then knows at once. Blocks, and may raise Away: for a thread."""
@@ -175,7 +179,7 @@ class StoredKeys:
 
     def _take(self, snapshot: Snapshot, write: bool = True) -> None:
         with self._lock:
-            for each in list(self._keyrings):
+            for each in self._keyrings:
                 each.adopt(snapshot)
             self._snapshot = snapshot
         if write:

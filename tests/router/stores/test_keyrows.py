@@ -310,6 +310,21 @@ def test_a_ring_that_is_made_while_keys_change_misses_nothing(rows: KeyRows, url
     stored.close()
 
 
+def test_a_ring_that_was_let_go_hears_no_more(rows: KeyRows, url: str) -> None:
+    rows.create("desktop", {})
+    stored = StoredKeys(lambda: database(url), url, None, every=60)
+    stored.open()
+    left, stays = (Keyring(AuthSettings(), {}, [], stored=True) for _ in range(2))
+    for each in (left, stays):
+        stored.attach(each)
+    stored.detach(left)
+    stored.detach(left)  # as one that never was attached
+    secret, _ = rows.create("laptop", {})
+    stored.look()
+    assert opens(stays, secret) and not opens(left, secret)
+    stored.close()
+
+
 def test_a_locked_sqlite_is_away_for_changes_and_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("router.stores.sql.BUSY", 0.01)
     file = tmp_path / "router.db"

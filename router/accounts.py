@@ -5,10 +5,9 @@ that a request can take: relayed, translated, played, passed through, answered f
 synchronous and fails no request.
 """
 
-import operator
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from providers.spec import Fault
 from router import charges, estimates, units
@@ -187,15 +186,13 @@ class Accounts:
 
 def entry_of(record: Record, idempotency: str = "") -> Entry:
     failed = tuple(_failed(record)) if len(record.tries) > 1 or record.outcome == "error" else ()
-    fields: Any = (*_of_record(record), len(record.tries), idempotency, failed)
-    return Entry(*fields)
-
-
-_of_record: Final = operator.attrgetter(  # what an entry has of it, in the entry's order
-    "entry", "time", "id", "tenant", "virtual_key", "model", "task", "dialect", "upstream", "provider_id", "key",
-    "billing", "billed_to", "status", "outcome", "stream", "cache", "seconds", "input_tokens", "output_tokens",
-    "cached_tokens", "reasoning_tokens", "images", "media_seconds", "characters", "estimated", "cost", "charge",
-)  # fmt: skip
+    return Entry(
+        record.entry, record.time, record.id, record.tenant, record.virtual_key, record.model, record.task,
+        record.dialect, record.upstream, record.provider_id, record.key, record.billing, record.billed_to,
+        record.status, record.outcome, record.stream, record.cache, record.seconds, record.input_tokens,
+        record.output_tokens, record.cached_tokens, record.reasoning_tokens, record.images, record.media_seconds,
+        record.characters, record.estimated, record.cost, record.charge, len(record.tries), idempotency, failed,
+    )  # fmt: skip
 
 
 def _failed(record: Record) -> list[Attempt]:

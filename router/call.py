@@ -1,15 +1,15 @@
 """What the caller wants, read once from path, headers and body: the record that every later step starts from."""
 
+from dataclasses import dataclass
 from typing import Any
-
-import msgspec
 
 from providers.spec import Codec, Dialect, Fields, Task, TaskCodec
 from router.keys import Identity
 from router.uploads import Upload
 
 
-class Endpoint(msgspec.Struct, frozen=True, gc=False):
+@dataclass(frozen=True, slots=True)
+class Endpoint:
     """What a path means: the shape it speaks, the task it asks for (empty: the model's), and how its body is framed."""
 
     dialect: Dialect
@@ -21,29 +21,52 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False):
     raw: bool = False  # the body may be a file instead of JSON
 
 
-class Call(msgspec.Struct, frozen=True):
-    """One request. `model` is the id as the caller wrote it; times are of `time.monotonic`."""
+class Call:
+    """One request. `model` is the id as the caller wrote it; times are of `time.monotonic`. It is filled where it is
+    read (router/reading.py), and not changed behind it.
+    """
 
-    id: str
-    endpoint: Endpoint
-    model: str
-    stream: bool
-    fields: Fields
-    body: bytes  # as it came; empty for uploads
-    identity: Identity
-    deadline: float
-    named: bool = False  # by the path or a default, whatever the body says of it
-    upload: Upload | None = None
-    wants_usage: bool = False  # the caller asked for stream_options.include_usage
-    replay: bool = True  # text may be sent again after it was sent (DECISIONS, "Replay")
-    wait: bool = False  # x-wait-for-model
-    splice: bool = True  # not x-router-splice: 0
-    raw: bool = False  # the body is a file (or plain text), not JSON
-    mime: str = ""  # what the caller said of a raw body
-    accept: str = ""  # the media type that the caller asked for, of a task that answers with a file
-    agent: str = ""
-    reshaped: bool = False  # the caller's client insists on a shape of its own, whatever the upstream's
-    use_cache: bool = True  # not x-use-cache: 0
+    def __init__(
+        self,
+        request_id: str,
+        endpoint: Endpoint,
+        model: str,
+        stream: bool,
+        fields: Fields,
+        body: bytes,
+        identity: Identity,
+        deadline: float,
+        *,
+        named: bool = False,
+        upload: Upload | None = None,
+        wants_usage: bool = False,
+        replay: bool = True,
+        wait: bool = False,
+        splice: bool = True,
+        use_cache: bool = True,
+        raw: bool = False,
+        mime: str = "",
+    ) -> None:
+        self.id = request_id
+        self.endpoint = endpoint
+        self.model = model
+        self.stream = stream
+        self.fields = fields
+        self.body = body  # as it came; empty for uploads
+        self.identity = identity
+        self.deadline = deadline
+        self.named = named  # by the path or a default, whatever the body says of it
+        self.upload = upload
+        self.wants_usage = wants_usage  # the caller asked for stream_options.include_usage
+        self.replay = replay  # text may be sent again after it was sent (DECISIONS, "Replay")
+        self.wait = wait  # x-wait-for-model
+        self.splice = splice  # not x-router-splice: 0
+        self.use_cache = use_cache  # not x-use-cache: 0
+        self.raw = raw  # the body is a file (or plain text), not JSON
+        self.mime = mime  # what the caller said of a raw body
+        self.accept = ""  # the media type that the caller asked for, of a task that answers with a file
+        self.agent = ""
+        self.reshaped = False  # the caller's client insists on a shape of its own, whatever the upstream's
 
     @property
     def codec(self) -> Codec | None:
@@ -54,10 +77,11 @@ class Call(msgspec.Struct, frozen=True):
         return self.endpoint.dialect.tasks.get(self.endpoint.task)
 
 
-class Prepared(msgspec.Struct, frozen=True, gc=False):
+class Prepared:
     """What goes up, and what the answer's way back depends on. `crossed`: through the canonical form."""
 
-    body: bytes
-    crossed: bool = False
-    want: Any = None
-    asked_usage: bool = False
+    def __init__(self, body: bytes, crossed: bool = False, want: Any = None, asked_usage: bool = False) -> None:
+        self.body = body
+        self.crossed = crossed
+        self.want = want
+        self.asked_usage = asked_usage

@@ -8,8 +8,6 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
-
 from providers import spec
 from providers.dialects import hf_answers, hf_guess, hf_tasks
 from providers.spec import ANY_TASK, Fault, Task
@@ -68,7 +66,7 @@ class Reader:
         if raw and endpoint.task not in hf_tasks.FILES:
             raw, fields = False, _text(body, head)
         call = Call(
-            id=story.record.id,
+            request_id=story.record.id,
             endpoint=endpoint,
             model=checked(written),
             stream=_streams(endpoint, fields),
@@ -83,7 +81,9 @@ class Reader:
             splice=b"x-router-splice" not in head or head[b"x-router-splice"].lower() not in (b"0", b"false"),
             use_cache=b"x-use-cache" not in head or head[b"x-use-cache"].lower() not in (b"0", b"false"),
         )
-        return _of_the_hub(call, raw, head) if endpoint.raw else call
+        if endpoint.raw:
+            _of_the_hub(call, raw, head)
+        return call
 
     async def _read_upload(self, story: Story, identity: Identity, head: Fields, caller: Caller) -> Call:
         length = int(head[b"content-length"]) if b"content-length" in head else None
@@ -103,7 +103,7 @@ class Reader:
         try:
             await upload.find_model()
             return Call(
-                id=story.record.id,
+                request_id=story.record.id,
                 endpoint=story.endpoint,
                 model=checked(upload.model),
                 stream=False,
@@ -119,22 +119,19 @@ class Reader:
             raise
 
 
-def _of_the_hub(call: Call, raw: bool, head: Fields) -> Call:
+def _of_the_hub(call: Call, raw: bool, head: Fields) -> None:
     """What only a Hub-shaped request says, by its head and its `options`."""
     agent = head.get(b"user-agent", b"").decode("latin-1")
     options = spec.read_value(call.fields, "options") if "options" in call.fields else None
     options = options if isinstance(options, dict) else {}
-    return msgspec.structs.replace(
-        call,
-        stream=call.stream and not raw,
-        wait=call.wait or options.get("wait_for_model") is True or agent.startswith(_IMPATIENT),
-        use_cache=call.use_cache and options.get("use_cache") is not False,
-        raw=raw,
-        mime=head.get(b"content-type", b"").decode("latin-1") if raw else "",
-        accept=_accepted(head) if call.endpoint.media else "",
-        agent=agent,
-        reshaped=hf_answers.reshapes(call.endpoint.task, agent),
-    )
+    call.stream = call.stream and not raw
+    call.wait = call.wait or options.get("wait_for_model") is True or agent.startswith(_IMPATIENT)
+    call.use_cache = call.use_cache and options.get("use_cache") is not False
+    call.raw = raw
+    call.mime = head.get(b"content-type", b"").decode("latin-1") if raw else ""
+    call.accept = _accepted(head) if call.endpoint.media else ""
+    call.agent = agent
+    call.reshaped = hf_answers.reshapes(call.endpoint.task, agent)
 
 
 def _patience(head: Fields) -> float:

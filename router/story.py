@@ -39,7 +39,7 @@ class Story:
     def __init__(
         self, request_id: str, endpoint: Endpoint, started: float, account: Account | None = None, entry: str = ""
     ) -> None:
-        self.record = Record(request_id, 0.0, endpoint.dialect.name, endpoint.task, entry=entry)
+        self.record = Record(request_id, endpoint.dialect.name, endpoint.task, entry)
         self.endpoint = endpoint
         self.started = started
         self.task: asyncio.Task[object] | None = None

@@ -14,10 +14,8 @@ from router.bounds import Asked, Bound, Held, Level, Reached
 from router.stores.buckets import Calendar, Stand, level_of
 from router.stores.lock import ROBUST
 from router.stores.memory import GONE, MANY, Broom, MemoryStore, Slot, seen
-from router.stores.shared import SharedBucket, SharedPurse, SharedRunning
+from router.stores.shared import Shared, SharedBucket, SharedPurse, SharedRunning
 from router.stores.table import SLOTS, Table
-
-Shared = SharedBucket | SharedRunning | SharedPurse
 
 
 class HostStore:

@@ -6,7 +6,7 @@ that hold nothing are swept out where there are very many; one that holds someth
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 from router.bounds import Asked, Bound, Held, Level, Reached
 from router.stores.buckets import AGAIN, SOON, Calendar, Stand, level_of, measures, rescaled, units, until_room
@@ -16,26 +16,42 @@ SWEPT: Final = 8  # slots looked at for each that is new
 GONE: Final = Bound("", "tenant", "", "requests", 0)  # whose a slot is that was swept out: who has it finds another
 
 
-class Slot(Protocol):
-    """What one bound has come to. Settling with `used` 0 undoes what was taken."""
+class Slot:
+    """What one bound has come to. A class and no Protocol: compiled, its methods are found without their names."""
+
+    __slots__ = ("bound",)
 
     bound: Bound
 
     def adopt(self, bound: Bound, now: int) -> None:
         """The bound has new terms: what was used stays used."""
+        self.bound = bound
 
-    def take(self, n: int, hold: str, now: int) -> bool: ...
-    def settle(self, taken: int, used: int, hold: str, now: int) -> None: ...
-    def reached(self, n: int, now: int) -> Reached: ...
-    def stands(self, now: int) -> Stand: ...
-    def seed(self, used: int) -> None: ...
-    def empty(self, now: int) -> bool: ...
+    def take(self, n: int, hold: str, now: int) -> bool:
+        """Whether so much fits; then it is taken."""
+        raise NotImplementedError
+
+    def settle(self, taken: int, used: int, hold: str, now: int) -> None:
+        """With `used` 0 it undoes what was taken."""
+        raise NotImplementedError
+
+    def reached(self, n: int, now: int) -> Reached:
+        raise NotImplementedError
+
+    def stands(self, now: int) -> Stand:
+        raise NotImplementedError
+
+    def seed(self, used: int) -> None:
+        """What was used before; only a budget remembers."""
+
+    def empty(self, now: int) -> bool:
+        raise NotImplementedError
 
 
-class Bucket:
+class Bucket(Slot):
     """A rate."""
 
-    __slots__ = ("amount", "at", "bound", "most", "rest", "span")
+    __slots__ = ("amount", "at", "most", "rest", "span")
 
     def __init__(self, bound: Bound) -> None:
         self.bound = bound
@@ -79,29 +95,28 @@ class Bucket:
         ahead = self.at - now
         return (-((-ahead * self.amount - self.rest) // self.span), ahead) if ahead >= 0 else (0, 0)
 
-    def seed(self, used: int) -> None:
-        pass
-
     def empty(self, now: int) -> bool:
         return self.at <= now
 
 
-class Running:
+class Running(Slot):
     """Concurrency."""
 
-    __slots__ = ("bound", "running")
+    __slots__ = ("most", "running")
 
     def __init__(self, bound: Bound) -> None:
-        self.bound = bound
+        self.adopt(bound, 0)
         self.running = 0
 
     def adopt(self, bound: Bound, now: int) -> None:
         self.bound = bound
+        self.most = bound.amount
 
     def take(self, n: int, hold: str, now: int) -> bool:
-        if self.running + n > self.bound.amount:
+        running = self.running + n
+        if running > self.most:
             return False
-        self.running += n
+        self.running = running
         return True
 
     def settle(self, taken: int, used: int, hold: str, now: int) -> None:
@@ -114,17 +129,14 @@ class Running:
     def stands(self, now: int) -> Stand:
         return self.running, SOON if self.running else 0
 
-    def seed(self, used: int) -> None:
-        pass
-
     def empty(self, now: int) -> bool:
         return not self.running
 
 
-class Purse:
+class Purse(Slot):
     """A budget. What is reserved is kept by hold, so that one of a period that has ended frees nothing in the next."""
 
-    __slots__ = ("bound", "calendar", "end", "holds", "reserved", "spent", "wall")
+    __slots__ = ("calendar", "end", "holds", "reserved", "spent", "wall")
 
     def __init__(self, bound: Bound, calendar: Calendar) -> None:
         self.bound = bound
@@ -138,9 +150,6 @@ class Purse:
         self.end = self.calendar.present(self.bound.period)[1]
         self.spent = self.reserved = 0
         self.holds.clear()
-
-    def adopt(self, bound: Bound, now: int) -> None:
-        self.bound = bound
 
     def take(self, n: int, hold: str, now: int) -> bool:
         if self.wall() >= self.end:

@@ -9,6 +9,7 @@ from typing import Final
 
 from router.bounds import Bound, Reached
 from router.stores.buckets import AGAIN, FAR, SOON, Calendar, Stand, measures, poured, rescaled, units, until_room
+from router.stores.memory import Slot
 from router.stores.table import BUDGET, CONCURRENCY, OWN, RATE, TOTAL, WORD, Table, digest
 
 _FOUR: Final = struct.Struct("=4q")
@@ -18,10 +19,24 @@ _WRITE: Final = _FOUR.pack_into
 _MOVE: Final = _TWO.pack_into
 
 
-class SharedBucket:
+class Shared(Slot):
+    """`name` is what the table knows it by, `key` the first word of that, `at` where it stands."""
+
+    __slots__ = ("at", "key", "name")
+
+    at: int
+    key: int
+    name: tuple[int, int]
+
+    def placed(self, at: int) -> None:
+        """It was found there."""
+        raise NotImplementedError
+
+
+class SharedBucket(Shared):
     """A rate. Its words: at, rest, amount, span."""
 
-    __slots__ = ("amount", "at", "bound", "key", "memory", "most", "name", "offset", "span")
+    __slots__ = ("amount", "memory", "most", "offset", "span")
 
     def __init__(self, bound: Bound, table: Table) -> None:
         self.name = digest(bound.name, RATE)
@@ -71,17 +86,14 @@ class SharedBucket:
         ahead = at - now
         return (-((-ahead * self.amount - rest) // self.span), ahead) if ahead >= 0 else (0, 0)
 
-    def seed(self, used: int) -> None:
-        pass
-
     def empty(self, now: int) -> bool:
         return True  # all of it is in the table
 
 
-class SharedRunning:
+class SharedRunning(Shared):
     """Concurrency. Its words: the total, and each worker's own in its column."""
 
-    __slots__ = ("at", "bound", "column", "held", "key", "most", "name", "own", "total", "words")
+    __slots__ = ("column", "held", "most", "own", "total", "words")
 
     def __init__(self, bound: Bound, table: Table) -> None:
         self.name = digest(bound.name, CONCURRENCY)
@@ -125,23 +137,19 @@ class SharedRunning:
         running = self.words[self.total]
         return running, SOON if running else 0
 
-    def seed(self, used: int) -> None:
-        pass
-
     def empty(self, now: int) -> bool:
         return not self.held
 
 
-class SharedPurse:
+class SharedPurse(Shared):
     """A budget. Its words: spent, the period's start and end, the total reserved; each worker's own in its column.
 
     What a hold has reserved is known to its worker alone, and is of the period in `start`.
     """
 
     __slots__ = (
-        *("at", "bound", "calendar", "held", "holds", "key", "memory", "most", "name", "offset", "own", "start"),
-        *("table", "total", "wall", "words"),
-    )
+        "calendar", "held", "holds", "memory", "most", "offset", "own", "start", "table", "total", "wall", "words",
+    )  # fmt: skip
 
     def __init__(self, bound: Bound, table: Table, calendar: Calendar) -> None:
         self.name = digest(f"{bound.name}/{bound.period}", BUDGET)
@@ -219,6 +227,3 @@ class SharedPurse:
 
     def empty(self, now: int) -> bool:
         return not self.holds
-
-
-Shared = SharedBucket | SharedRunning | SharedPurse

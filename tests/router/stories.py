@@ -1,6 +1,6 @@
 """Calls, candidates and records for tests of what is counted and what it costs."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -13,13 +13,14 @@ from router.record import Record, Try
 from router.routing import Candidate, Deployment, Row
 
 CHAT = DIALECTS["openai"]
+Made = TypeVar("Made", Call, Record)
 
 
 def call_of(body: dict[str, Any], task: str = "conversational", dialect: str = "openai", **more: Any) -> Call:
     data = msgspec.json.encode(body)
     fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
     endpoint = Endpoint(DIALECTS[dialect], task)
-    return Call("r", endpoint, "org/m", False, fields, data, Identity("alice"), 0.0, **more)
+    return filled(Call("r", endpoint, "org/m", False, fields, data, Identity("alice"), 0.0), more)
 
 
 def candidate(
@@ -45,5 +46,15 @@ def candidate(
 
 def record(at: Candidate | None = None, **more: Any) -> Record:
     name = at.deployment.name if at else "u/m"
-    made = Record("r", upstream="u", tries=[Try("u", name, 200, "serve", "", 0.1)])
-    return msgspec.structs.replace(made, **more)
+    return recorded(**{"upstream": "u", "tries": [Try("u", name, 200, "serve", "", 0.1)], **more})
+
+
+def recorded(**said: Any) -> Record:
+    """All else as at the beginning."""
+    return filled(Record("r"), said)
+
+
+def filled(made: Made, said: dict[str, Any]) -> Made:
+    for name, value in said.items():
+        setattr(made, name, value)
+    return made

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from providers.dialects import DIALECTS
@@ -67,7 +66,9 @@ def told_of(entry_: str, who: Identity) -> Story:
 
 def chat(who: Identity, **more: Any) -> Call:
     asked = {"model": "org/m", "max_tokens": 10, "messages": [{"role": "user", "content": "hi"}], **more}
-    return msgspec.structs.replace(call_of(asked), identity=who, stream=bool(more.get("stream")))
+    call = call_of(asked)
+    call.identity, call.stream = who, bool(more.get("stream"))
+    return call
 
 
 def plan_of(*candidates: Any) -> Plan:
@@ -171,7 +172,7 @@ def test_who_leaves_before_a_picture_comes_owes_what_was_asked_for(
     """The provider makes it all the same; else a tenant could spend our money and none of its own."""
     who, plan = alice(budget="1 USD/day"), plan_of(candidate(task="text-to-image", told={"image": 0.1}))
     story, call = told_of("e1", who), call_of({"model": "org/m", "prompt": "a cat", "n": 2}, "text-to-image")
-    call = msgspec.structs.replace(call, identity=who)
+    call.identity = who
     story.endpoint = call.endpoint
     begun(accounts, story, call, plan)
     story.candidate = plan.attempts[0]

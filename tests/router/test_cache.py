@@ -18,6 +18,7 @@ from router.errors import Refused
 from router.keys import Identity
 from router.routing import Deployment, Route, RouteSettings, Row
 from router.secrets import Secret
+from tests.router.stories import filled
 
 ALICE, BOB = Identity("alice"), Identity("bob")
 ROUTE = Route("org/m", (Deployment("together", "t/m", Row("t/m")), Deployment("groq", "g-m", Row("g-m"))))
@@ -40,10 +41,7 @@ def call(
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     endpoint = Endpoint(DIALECTS[dialect], task, bare="inputs")
     fields = {} if more.get("raw") else envelope.read(raw, "inputs")
-    given_more = {"model": "org/m", "stream": False, **more}
-    return Call(
-        id="r", endpoint=endpoint, fields=fields, body=raw, identity=identity, deadline=600.0, **given_more
-    )  # fmt: skip
+    return filled(Call("r", endpoint, "org/m", False, fields, raw, identity, 600.0), more)
 
 
 def key(asked: Call, route: Route = ROUTE, generation: int = 1) -> bytes:

@@ -9,6 +9,7 @@ from router.health import DEPLOYMENTS, LEAST, PROBE, RAMP, WINDOW, Budget, Figur
 from router.record import Record, Try
 from router.retry import RestSettings
 from router.settings import Rate
+from tests.router.stories import recorded
 
 
 def broken(at: float = 0.0) -> Resting:
@@ -134,7 +135,7 @@ def test_a_quiet_time_leaves_no_debt_and_no_riches() -> None:
 
 
 def ended(*tries: Try, **more: Any) -> Record:
-    return Record("id", tries=list(tries), **more)
+    return recorded(tries=list(tries), **more)
 
 
 def test_a_deployments_figures_follow_what_it_does() -> None:

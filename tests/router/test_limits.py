@@ -17,12 +17,11 @@ from router.plans import PlanSettings
 from router.price import Price as PriceOf
 from router.price import Rates
 from router.prices import Prices
-from router.record import Record
 from router.refusals import refusal
 from router.routing import Plan, Route
 from router.secrets import Secret
 from router.stores.memory import MemoryStore
-from tests.router.stories import call_of, candidate
+from tests.router.stories import call_of, candidate, recorded
 
 DAY = 86_400
 NOON = 20_000 * DAY + DAY // 2
@@ -102,7 +101,7 @@ def test_what_is_reserved_is_the_most_and_what_stays_is_what_was_used(limits: Li
     assert levels(limits, who) == {
         "requests": 1, "concurrency": 1, "tokens": 150, "input_tokens": 100, "output_tokens": 50, "budget": 2_000_000,
     }  # fmt: skip
-    limits.settle(permit, Record("r", input_tokens=80, output_tokens=7, charge=900_000))
+    limits.settle(permit, recorded(input_tokens=80, output_tokens=7, charge=900_000))
     assert levels(limits, who) == {
         "requests": 1, "concurrency": 0, "tokens": 87, "input_tokens": 80, "output_tokens": 7, "budget": 900_000,
     }  # fmt: skip
@@ -111,7 +110,7 @@ def test_what_is_reserved_is_the_most_and_what_stays_is_what_was_used(limits: Li
 def test_more_than_was_reserved_is_counted_where_it_was_used(limits: Limits) -> None:
     who = alice(budget="1 USD/day", tokens="1000/minute")
     permit = reserved(limits, who)
-    limits.settle(permit, Record("r", input_tokens=100, output_tokens=5000, charge=3 * NANO))
+    limits.settle(permit, recorded(input_tokens=100, output_tokens=5000, charge=3 * NANO))
     assert limits.store.level(who.reserved[-1]).used == 3 * NANO
     assert refused(lambda: reserved(limits, who, hold="next")).fault.code in ("budget_exceeded", "rate_limit_exceeded")
 
@@ -121,11 +120,11 @@ def test_settling_twice_gives_nothing_back_twice(limits: Limits) -> None:
     others = reserved(limits, who, hold="other")
     permit = reserved(limits, who, stream=True)
     assert asyncio.run(limits.extend(permit)) or True
-    limits.settle(permit, Record("r"))
+    limits.settle(permit, recorded())
     once = levels(limits, who)
-    limits.settle(permit, Record("r"))
+    limits.settle(permit, recorded())
     assert levels(limits, who) == once
-    limits.settle(others, Record("r"))
+    limits.settle(others, recorded())
 
 
 @pytest.mark.parametrize("kind", ["requests", "concurrency"])
@@ -172,7 +171,7 @@ def test_a_refusal_names_the_limit_whose_it_is_what_is_used_and_when_it_resets(
 def test_when_to_ask_again_is_when_there_is_room(limits: Limits, clock: Clock) -> None:
     who = alice(tokens="200/minute")
     permit = reserved(limits, who)
-    limits.settle(permit, Record("r", input_tokens=100, output_tokens=50))
+    limits.settle(permit, recorded(input_tokens=100, output_tokens=50))
     fault = refused(lambda: reserved(limits, who)).fault
     assert fault.retry_after is not None
     clock.goes(fault.retry_after - 0.5)
@@ -259,7 +258,7 @@ def test_a_stream_gets_more_for_as_long_as_there_is_more(limits: Limits) -> None
     assert asyncio.run(limits.extend(permit)) and permit.most == 50 + 1024
     assert asyncio.run(limits.extend(permit)) and permit.most == 50 + 1024 + NEAR
     assert not asyncio.run(limits.extend(permit)) and permit.most == 50 + 1024 + NEAR
-    limits.settle(permit, Record("r", output_tokens=1100))
+    limits.settle(permit, recorded(output_tokens=1100))
     assert levels(limits, who) == {"output_tokens": 1100, "concurrency": 0, "input_tokens": 0}
 
 
@@ -268,7 +267,7 @@ def test_a_stream_pays_for_what_more_of_it_costs(limits: Limits) -> None:
     permit = reserved(limits, who, stream=True)
     asyncio.run(limits.extend(permit))
     assert levels(limits, who)["budget"] == 2_000_000 + 1024 * 20_000
-    limits.settle(permit, Record("r", charge=5))
+    limits.settle(permit, recorded(charge=5))
     assert levels(limits, who)["budget"] == 5
 
 
@@ -329,7 +328,7 @@ def test_without_a_price_a_reservation_is_of_tokens_alone(limits: Limits) -> Non
     permit = reserved(limits, who, found, stream=True)
     assert levels(limits, who) == {"tokens": found.input + found.output, "budget": 0}
     assert asyncio.run(limits.extend(permit))
-    limits.settle(permit, Record("r", input_tokens=1, output_tokens=1, charge=None))
+    limits.settle(permit, recorded(input_tokens=1, output_tokens=1, charge=None))
     assert levels(limits, who) == {"tokens": 2, "budget": 0}
 
 
@@ -365,15 +364,15 @@ def test_a_reservation_of_a_period_that_ended_frees_nothing_in_the_next(limits: 
     old = reserved(limits, who, hold="old")
     clock.goes(DAY)
     new = reserved(limits, who, hold="new")
-    limits.settle(old, Record("r", charge=1_000_000))
+    limits.settle(old, recorded(charge=1_000_000))
     assert levels(limits, who)["budget"] == 3_000_000  # what came to its end today counts today
-    limits.settle(new, Record("r", charge=2_000_000))
+    limits.settle(new, recorded(charge=2_000_000))
     assert levels(limits, who)["budget"] == 3_000_000
 
 
 def test_a_clock_that_is_set_back_gives_no_budget_anew(limits: Limits, clock: Clock) -> None:
     who = alice(budget="0.003 USD/day")
-    limits.settle(reserved(limits, who), Record("r", charge=2_000_000))
+    limits.settle(reserved(limits, who), recorded(charge=2_000_000))
     clock.wall -= 2 * DAY
     refused(lambda: reserved(limits, who))
     clock.wall += 2 * DAY
@@ -387,7 +386,7 @@ def test_what_a_plan_allowed_when_a_request_began_is_given_back_under_the_new_on
     before, after = alice(**ALL), alice(**{**ALL, "concurrency": 1, "tokens": "300/hour", "budget": "2 USD/day"})
     permit = reserved(limits, before)
     assert refused(lambda: admitted(limits, after, "new")).fault.code == "concurrency_limit"
-    limits.settle(permit, Record("r", input_tokens=10, output_tokens=10, charge=7))
+    limits.settle(permit, recorded(input_tokens=10, output_tokens=10, charge=7))
     assert levels(limits, after)["concurrency"] == 0
     assert levels(limits, after)["tokens"] == 20
     assert levels(limits, after)["budget"] == 7
@@ -399,7 +398,7 @@ def test_keys_of_one_tenant_with_two_plans_count_in_one_place(limits: Limits) ->
     held = [reserved(limits, large, hold=str(number)) for number in range(2)]
     assert refused(lambda: admitted(limits, small, "x")).fault.code == "concurrency_limit"
     for permit in held:
-        limits.settle(permit, Record("r", charge=2_000_000))
+        limits.settle(permit, recorded(charge=2_000_000))
     assert refused(lambda: reserved(limits, small, hold="y")).fault.code == "budget_exceeded"
-    limits.settle(reserved(limits, large, hold="z"), Record("r"))
+    limits.settle(reserved(limits, large, hold="z"), recorded())
     assert levels(limits, large) == {"concurrency": 0, "budget": 4_000_000}

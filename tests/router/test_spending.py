@@ -12,6 +12,7 @@ from router.record import Record, Try
 from router.routing import Candidate, Deployment, Plan, Route, Row, SpillSettings
 from router.spending import Spending
 from router.stores.memory import MemoryStore
+from tests.router.stories import recorded
 
 
 def place(name: str, local: bool, price: dict[str, float | None] | None = None) -> Candidate:
@@ -60,11 +61,8 @@ def test_where_nobody_else_is_left_hosted_ones_stay() -> None:
 
 
 def served(at: Candidate, **more: object) -> Record:
-    record = Record("r", cost=2_300_000_000)
-    record.tries = [Try(at.deployment.upstream, at.deployment.name, 200, "serve", "", 0.1)]
-    for name, value in more.items():
-        setattr(record, name, value)
-    return record
+    tries = [Try(at.deployment.upstream, at.deployment.name, 200, "serve", "", 0.1)]
+    return recorded(**{"cost": 2_300_000_000, "tries": tries, **more})
 
 
 def test_what_was_spent_is_counted_by_period_and_by_route() -> None:

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, mod
 
 from router.bounds import LimitSettings
 from router.secrets import Secret
-from router.settings import Duration, Settings
+from router.settings import Duration, Matching, Settings
 
 SHORTEST_KEY: Final = 20
 SHORTEST_SECRET: Final = 32  # of a secret that signs: as long as what SHA-256 gives
@@ -76,8 +76,8 @@ OwnKey = Annotated[Secret, AfterValidator(_long_enough)]
 Markup = Annotated[float, BeforeValidator(_markup), _SPELLED]
 Moment = Annotated[float, BeforeValidator(_moment), _SPELLED]
 Address = Annotated[str, AfterValidator(_address)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.@-]{0,63}$"), AfterValidator(_free)]
-Owner = Annotated[str, Field(pattern=r"^([A-Za-z0-9][\w.@-]{0,63})?$"), AfterValidator(_free)]
+Name = Annotated[str, Matching(r"^[A-Za-z0-9][\w.@-]{0,63}$"), AfterValidator(_free)]
+Owner = Annotated[str, Matching(r"^([A-Za-z0-9][\w.@-]{0,63})?$"), AfterValidator(_free)]
 
 
 class HubSettings(Settings):
@@ -152,7 +152,7 @@ class VirtualKey(Settings):
 
     name: Name
     key: OwnKey = Secret("")
-    key_sha256: Annotated[str, Field(pattern=r"^([0-9a-fA-F]{64})?$")] = ""
+    key_sha256: Annotated[str, Matching(r"^([0-9a-fA-F]{64})?$")] = ""
     tenant: Owner = ""  # empty: as the key is named
     plan: str = ""  # empty: everything
     limits: LimitSettings = LimitSettings()
@@ -161,7 +161,7 @@ class VirtualKey(Settings):
     providers: list[str] = Field(default=[])
     expires: Moment | None = None
     user_keys: dict[str, Secret] = Field(default={})  # upstream or provider → this tenant's own key for it
-    orgs: list[Annotated[str, Field(pattern=r"^[\w.-]{1,96}$")]] = Field(default=[])  # that it may have billed instead
+    orgs: list[Annotated[str, Matching(r"^[\w.-]{1,96}$")]] = Field(default=[])  # that it may have billed instead
     metadata: dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] = Field(
         default={}, max_length=32
     )

@@ -11,8 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, WithJsonSchema
-from pydantic_core import CoreSchema, core_schema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 PERIODS: Final = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0, "week": 604800.0}
@@ -89,6 +98,27 @@ def _spelled(read: Callable[[Any], Any]) -> CoreSchema:
         core_schema.any_schema(metadata={"pydantic_js_updates": {"type": "string"}}),
         serialization=core_schema.to_string_ser_schema(),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """A text that is all of a pattern, which is anchored at both ends, as JSON Schema has it. By Python's own engine:
+    pydantic's unrolls each repeated `\\w`, all of Unicode, into some megabytes that stay.
+    """
+
+    pattern: str
+
+    def _check(self, value: str) -> str:
+        if re.fullmatch(self.pattern.removesuffix("$"), value) is None:
+            told = {"pattern": self.pattern}
+            raise PydanticCustomError("string_pattern_mismatch", "String should match pattern '{pattern}'", told)
+        return value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(schema), "pattern": self.pattern}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pydantic_core import CoreSchema
 
 from router.bounds import LimitSettings
 from router.secrets import Secret
-from router.settings import Duration, Settings
+from router.settings import Duration, Matching, Settings
 
 
 class Timeouts(Settings):
@@ -35,7 +35,7 @@ class ProviderKey(LimitSettings):
     """One of an upstream's keys, and how much it may be used: the key alone, or with its own weight and limits."""
 
     key: Secret
-    name: str = Field(default="", pattern=r"^([A-Za-z0-9][\w.-]{0,31})?$")  # in figures; empty: digits of its SHA-256
+    name: Annotated[str, Matching(r"^([A-Za-z0-9][\w.-]{0,31})?$")] = ""  # in figures; empty: digits of its SHA-256
     weight: float = Field(default=1.0, gt=0, le=1000)  # its share of the requests, against the others'
 
     @model_validator(mode="before")

@@ -1,14 +1,14 @@
 """The words of settings: what each spelling means, and that nothing else has a meaning."""
 
 import contextlib
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from router.settings import Duration, Money, Rate, Settings, Share, Size
+from router.settings import Duration, Matching, Money, Rate, Settings, Share, Size
 
 
 class Words(Settings):
@@ -103,3 +103,22 @@ def test_settings_cannot_be_changed_and_hold_nothing_unknown() -> None:
         Words().duration = 2.0  # type: ignore[misc]
     with pytest.raises(ValidationError, match="Extra inputs"):
         Words.model_validate({"durration": 1})
+
+
+class Named(Settings):
+    name: Annotated[str, Matching(r"^([a-z][\w.-]{0,7})?$")] = ""
+
+
+@pytest.mark.parametrize("name", ["", "a", "a.b-c_d", "a\u00fc", "a2345678"])
+def test_a_name_may_be_all_that_its_pattern_says(name: str) -> None:
+    assert Named(name=name).name == name
+
+
+@pytest.mark.parametrize("name", ["a\n", "\na", "a b", "1a", "a23456789", "a/b", "a\x00", 5, None])
+def test_a_name_is_refused_by_its_pattern_whole_and_never_repeated(name: Any) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Named(name=name)
+    (error,) = refused.value.errors(include_url=False, include_input=False)
+    assert error["msg"] in (r"String should match pattern '^([a-z][\w.-]{0,7})?$'", "Input should be a valid string")
+    schema = Named.model_json_schema()["properties"]["name"]
+    assert schema == {"default": "", "pattern": r"^([a-z][\w.-]{0,7})?$", "title": "Name", "type": "string"}

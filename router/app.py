@@ -21,7 +21,7 @@ from starlette.routing import Route
 from providers.dialects import DIALECTS
 from providers.spec import Fault
 from router import config, endpoints, rests, watch
-from router.caller import AsgiCaller, Caller
+from router.caller import AsgiCaller, Caller, headers_of
 from router.config import ConfigFaults, Loaded
 from router.doorman import Doorman
 from router.health import Figures
@@ -96,8 +96,9 @@ class Router:
         self.operators = Starlette(routes=operators.own_routes(), exception_handlers=errors)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self._parts is not None:
-            serve = self._served(AsgiCaller(scope, receive, send), scope)
+        if scope["type"] == "http":
+            scope = {**scope, "headers": headers_of(scope)}
+            serve = self._served(AsgiCaller(scope, receive, send), scope) if self._parts is not None else None
             if serve is not None:
                 await serve
                 return

@@ -39,7 +39,7 @@ async def read(call: Call, candidate: Candidate, prepared: Prepared, answer: Ans
         if candidate.task in units.TASKS:
             used = usage.both(used, units.units_of(call, candidate, body))
         body = translate.answer(call, candidate, prepared, body)
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except failures.UNUSABLE:
         return Failure(candidate, Outcome(0, 0.0, "bad_response"))
     return Served(candidate, prepared, answer, "full", body, used=used)
 

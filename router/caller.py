@@ -14,6 +14,11 @@ Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
 
+def headers_of(scope: Scope) -> Headers:
+    """As we have them. ASGI allows any iterable of pairs, and servers beside uvicorn make use of that."""
+    return [(name.lower(), value) for name, value in scope["headers"]]
+
+
 class Caller(Protocol):
     """`headers` in lower-case names, and `fields`, the same by name (of one that stands there twice, the last).
 
@@ -56,10 +61,10 @@ class Cut(Exception):
 
 
 class AsgiCaller:
-    """A Caller over ASGI's scope, receive and send; leave it by `close`."""
+    """A Caller over ASGI's scope (with `headers_of`), receive and send; leave it by `close`."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.headers: Headers = [(name.lower(), value) for name, value in scope["headers"]]
+        self.headers: Headers = scope["headers"]
         self.fields = dict(self.headers)
         self.on_gone: Callable[[], None] | None = None
         self._receive = receive

@@ -39,7 +39,6 @@ _ID: Final = re.compile(  # of a model, as a path may carry it; Replicate's name
     r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(?:/[A-Za-z0-9][A-Za-z0-9._-]{0,95}){0,7}(?::[A-Za-z0-9._-]{1,96})?"
 ).fullmatch
 _NOTHING: Final = Reply(0, {}, b"")
-_UNUSABLE: Final = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 _PASSING: Final = frozenset({Kind.BUSY, Kind.BROKEN, Kind.SLOW, Kind.UNSENT})
 
 Key = Lent | Secret | None
@@ -76,7 +75,7 @@ class Exchange:
             code = failed.code or ("content_policy_violation" if failed.status == 400 else "")
             outcome = Outcome(failed.status, monotonic() - played.began, "", code)
             return Failure(candidate, outcome, "", failed.message)
-        except _UNUSABLE:
+        except failures.UNUSABLE:
             return played.lost("bad_response")
         finally:
             play.close()

@@ -29,6 +29,9 @@ _SILENT: Final[dict[str, tuple[int, str, str]]] = {
     "upload": (400, "incomplete_body", "did not receive the whole body"),
 }
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what a hostile body comes to
+UNUSABLE: Final = (  # what reading a 2xx answer comes to that is no answer, nested too deep or full of great numbers
+    ValueError, LookupError, TypeError, AttributeError, RecursionError, ArithmeticError,
+)  # fmt: skip
 _CODE: Final = re.compile(r"[\w.:-]{1,64}").fullmatch  # anything else is no word to judge by, to log or to hand on
 _OURS: Final = {  # nobody was asked: it is this server that held back
     "keys_resting": "All keys for the upstream of '{}' wait for their limits.",

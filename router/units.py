@@ -131,6 +131,6 @@ def _duration(body: bytes) -> float | None:
     try:
         said = _pieces(body).duration
         seconds = float(said) if isinstance(said, int | float | str) and not isinstance(said, bool) else 0.0
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, OverflowError):
         return None
     return seconds if 0 < seconds <= _MOST else None

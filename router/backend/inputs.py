@@ -76,6 +76,14 @@ def known(ask: Ask, names: Collection[str]) -> dict[str, Any]:
     return dict(ask.parameters)
 
 
+def bag(parameters: dict[str, Any], name: str) -> dict[str, Any]:
+    """Parameters within a parameter, which is taken out."""
+    value = parameters.pop(name, None)
+    if value is None or isinstance(value, dict):
+        return value or {}
+    raise Unreadable(f"parameters.{name}", f"`{name}` must be an object", status=400)
+
+
 def whole(parameters: dict[str, Any], name: str, otherwise: int | None = None) -> int | None:
     """A count among the parameters."""
     value = parameters.get(name, otherwise)

@@ -145,7 +145,7 @@ class Rewriter:
     def __call__(self, ask: Ask, step: Step) -> Result:
         asked = inputs.known(ask, (*_GENERATE, *_OTHERS, *_BAGS))
         for bag in _BAGS:
-            asked |= inputs.known(Ask(ask.task, None, asked.pop(bag, None) or {}), _GENERATE)
+            asked |= inputs.known(Ask(ask.task, None, inputs.bag(asked, bag)), _GENERATE)
         read = self._text(ask, asked) if self._sees is None else self._picture(ask)
         seed(asked)
         cleans = asked.pop("clean_up_tokenization_spaces", True)

@@ -260,6 +260,10 @@ REFUSED: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"inputs": "http://127.0.0.1:1/cat.png"}, "fetches none"),
     ],
     "automatic-speech-recognition": [({"inputs": "aGVsbG8="}, "no sound")],
+    "summarization": [
+        ({"inputs": "a", "parameters": {"generate_parameters": "long"}}, "`generate_parameters` must be an object"),
+        ({"inputs": "a", "parameters": {"generate_parameters": {"strangeness": 9}}}, "`strangeness`"),
+    ],
 }
 
 

@@ -1,5 +1,6 @@
 """The app on somebody else's ASGI server: `uvicorn router.app:app` answers what our own server answers."""
 
+import asyncio
 import contextlib
 import io
 import json
@@ -10,11 +11,14 @@ import time
 import wave
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import openai
 import pytest
 
+from router import config
+from router.app import Router
 from tests.running import KEY, free_port
 
 ROOT = Path(__file__).parents[2]
@@ -85,3 +89,42 @@ def test_a_caller_who_leaves_is_noticed(base: str) -> None:
     headers = {"authorization": f"Bearer {KEY}"}
     with httpx2.stream("POST", base + "/v1/chat/completions", json=asked, headers=headers, timeout=20) as answer:
         assert next(answer.iter_bytes())
+
+
+@pytest.mark.parametrize("pair", [tuple, list])
+@pytest.mark.parametrize("all_of_them", [list, tuple, iter])
+def test_headers_may_come_as_any_pairs(pair: Any, all_of_them: Any, tmp_path: Path) -> None:
+    """So ASGI has it; Mangum and Hypercorn make lists of lists."""
+    (tmp_path / "config.yaml").write_text(
+        f"virtual_keys: [{{name: alice, key: {KEY}}}]\nupstreams: {{sandbox: {{provider: sandbox}}}}\n"
+        f"stores: {{directory: {tmp_path}}}\n"
+    )
+    headers = ((b"host", b"localhost"), (b"Authorization", f"Bearer {KEY}".encode()))
+
+    async def asked(app: Router, method: str, path: str, body: bytes = b"") -> int:
+        sent: list[Any] = []
+        came = [{"type": "http.request", "body": body}]
+
+        async def receive() -> Any:
+            return came.pop() if came else await asyncio.Future()
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {
+            "type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b"",
+            "headers": all_of_them([pair(each) for each in headers]), "client": ("127.0.0.1", 1),
+            "server": ("localhost", 80), "scheme": "http", "root_path": "", "http_version": "1.1",
+        }  # fmt: skip
+        await app(scope, receive, send)
+        return int(sent[0]["status"])
+
+    async def story() -> list[int]:
+        app = Router(config.load(tmp_path / "config.yaml", {}))
+        async with app.lifespan():
+            chat = json.dumps({"model": ECHO, "messages": [{"role": "user", "content": "a"}]}).encode()
+            paths = ("/v1/models", "/v1/usage", "/api/models", "/metrics", "/no/such")
+            shown = [await asked(app, "GET", path) for path in paths]
+            return [await asked(app, "POST", "/v1/chat/completions", chat), *shown]
+
+    assert asyncio.run(story()) == [200] * 5 + [404]

@@ -255,7 +255,7 @@ def test_what_a_caller_is_asked_goes_through_to_it() -> None:
         async def receive() -> Any:
             return {"type": "http.request", "body": b"abc"}
 
-        caller = AsgiCaller({"type": "http", "headers": [(b"A", b"b")]}, receive, asked._send)
+        caller = AsgiCaller({"type": "http", "headers": [(b"a", b"b")]}, receive, asked._send)
         kept = Keeping(caller, Cache(1000, 60.0))
         assert kept.fields == {b"a": b"b"} and not kept.whole()
         kept.on_gone = story_is_over

@@ -93,6 +93,7 @@ def test_what_an_answer_delivered() -> None:
     heard, upload = candidate(task="automatic-speech-recognition"), call_of({}, "automatic-speech-recognition")
     assert units.units_of(upload, heard, b'{"text":"x","duration":"8.5"}') == Usage(seconds=8.5)
     assert units.units_of(upload, heard, b'{"text":"x","duration":-1}') == Usage()
+    assert units.units_of(upload, heard, b'{"text":"x","duration":1%b}' % (b"0" * 400)) == Usage(), "beyond all floats"
     ask = Ask("automatic-speech-recognition", Blob(wav(1.5), "audio/wav"))
     assert units.units_of(upload, heard, ask=ask) == Usage(seconds=1.5)
     spoken = call_of({"input": "hello"}, "text-to-speech")

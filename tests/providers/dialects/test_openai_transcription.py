@@ -8,6 +8,7 @@ from openai.types.audio import TranscriptionVerbose
 from providers import multipart
 from providers.dialects.openai_transcription import Transcription, Want
 from providers.spec import SPEECH_RECOGNITION, Ask, Blob, Body, Failed, Link, Reply, Result, Send, Unreadable, raw
+from router.failures import UNUSABLE
 
 CODEC = Transcription()
 AUDIO = Blob(b"fLaC....", "audio/flac")
@@ -167,3 +168,11 @@ def test_a_format_of_the_providers_own_is_sent_and_read() -> None:
 def test_an_answer_that_is_none_raises_what_the_door_expects(said: bytes) -> None:
     with pytest.raises((ValueError, LookupError, TypeError)):
         CODEC.decode(Reply(200, {}, said), Ask(SPEECH_RECOGNITION, AUDIO))
+
+
+@pytest.mark.parametrize("kind", ["srt", "verbose_json"])
+def test_a_moment_beyond_all_numbers_is_an_answer_that_cannot_be_used(kind: str) -> None:
+    said = Result({"text": "x", "chunks": [{"text": "x", "timestamp": [0.0, 10**400]}]})
+    _, want = CODEC.read(form(response_format=kind))
+    with pytest.raises(UNUSABLE):
+        CODEC.write(said, want)

@@ -117,18 +117,20 @@ class Keyring:
             snapshot.generation == before.generation and before.sure >= snapshot.sure
         ):
             return 0
+        by_digest: dict[bytes, Identity] = {}
         rows, gone, bad = {}, set(), 0
         for number, row in enumerate(snapshot.rows):
             if not number % STRIDE:
                 time.sleep(0)  # the loop's turn, which compiled code does not give by itself
             try:
+                digest = bytes.fromhex(row.digest)
                 if row.revoked is None:
-                    rows[row] = before.rows.get(row) or self.licence.of_key(key_of(row))
+                    by_digest[digest] = rows[row] = before.rows.get(row) or self.licence.of_key(key_of(row))
                 else:
-                    gone.add(bytes.fromhex(row.digest))
+                    gone.add(digest)
             except ValueError:
                 bad += 1
-        by_digest = {bytes.fromhex(row.digest): each for row, each in rows.items()} | dict(self._of_file)
+        by_digest.update(self._of_file)
         is_open = self._always_open or (self._may_be_open and not snapshot.rows)
         self._known = _Known(by_digest, is_open, True, snapshot.generation, frozenset(gone), rows, snapshot.sure)
         return bad

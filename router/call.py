@@ -26,6 +26,18 @@ class Call:
     read (router/reading.py), and not changed behind it.
     """
 
+    named: bool = False  # by the path or a default, whatever the body says of it
+    wants_usage: bool = False  # the caller asked for stream_options.include_usage
+    replay: bool = True  # text may be sent again after it was sent (DECISIONS, "Replay")
+    wait: bool = False  # x-wait-for-model
+    splice: bool = True  # not x-router-splice: 0
+    use_cache: bool = True  # not x-use-cache: 0
+    raw: bool = False  # the body is a file (or plain text), not JSON
+    mime: str = ""  # what the caller said of a raw body
+    accept: str = ""  # the media type that the caller asked for, of a task that answers with a file
+    agent: str = ""
+    reshaped: bool = False  # the caller's client insists on a shape of its own, whatever the upstream's
+
     def __init__(
         self,
         request_id: str,
@@ -36,16 +48,7 @@ class Call:
         body: bytes,
         identity: Identity,
         deadline: float,
-        *,
-        named: bool = False,
         upload: Upload | None = None,
-        wants_usage: bool = False,
-        replay: bool = True,
-        wait: bool = False,
-        splice: bool = True,
-        use_cache: bool = True,
-        raw: bool = False,
-        mime: str = "",
     ) -> None:
         self.id = request_id
         self.endpoint = endpoint
@@ -55,18 +58,7 @@ class Call:
         self.body = body  # as it came; empty for uploads
         self.identity = identity
         self.deadline = deadline
-        self.named = named  # by the path or a default, whatever the body says of it
         self.upload = upload
-        self.wants_usage = wants_usage  # the caller asked for stream_options.include_usage
-        self.replay = replay  # text may be sent again after it was sent (DECISIONS, "Replay")
-        self.wait = wait  # x-wait-for-model
-        self.splice = splice  # not x-router-splice: 0
-        self.use_cache = use_cache  # not x-use-cache: 0
-        self.raw = raw  # the body is a file (or plain text), not JSON
-        self.mime = mime  # what the caller said of a raw body
-        self.accept = ""  # the media type that the caller asked for, of a task that answers with a file
-        self.agent = ""
-        self.reshaped = False  # the caller's client insists on a shape of its own, whatever the upstream's
 
     @property
     def codec(self) -> Codec | None:

@@ -93,7 +93,9 @@ def asked(story: Story, identity: Identity, path: str, body: bytes, mime: str, k
         fields = {**fields, "inputs": msgspec.Raw(body)}  # in words of its own: all of it is what is read
     data, raw = (body, False) if file is None else (file, True)
     name = known.deployment.model or known.deployment.provider_id
-    return Call(story.record.id, endpoint, name, stream, fields, data, identity, deadline, raw=raw, mime=mime)
+    call = Call(story.record.id, endpoint, name, stream, fields, data, identity, deadline)
+    call.raw, call.mime = raw, mime
+    return call
 
 
 def planned(call: Call, places: Iterable[tuple[Place, Known]]) -> Plan:

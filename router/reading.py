@@ -65,22 +65,19 @@ class Reader:
             raise bad_request("'background' is not served: what it comes to would be told to nobody.", "background")
         if raw and endpoint.task not in hf_tasks.FILES:
             raw, fields = False, _text(body, head)
-        call = Call(
-            request_id=story.record.id,
-            endpoint=endpoint,
-            model=checked(written),
-            stream=_streams(endpoint, fields),
-            fields=fields,
-            body=body,
-            identity=identity,
-            deadline=story.started + _patience(head),
-            named=named,
-            wants_usage="stream_options" in fields and _wants_usage(fields),
-            replay=endpoint.task not in endpoints.PAID_MEDIA,
-            wait=b"x-wait-for-model" in head and head[b"x-wait-for-model"].lower() in (b"true", b"1"),
-            splice=b"x-router-splice" not in head or head[b"x-router-splice"].lower() not in (b"0", b"false"),
-            use_cache=b"x-use-cache" not in head or head[b"x-use-cache"].lower() not in (b"0", b"false"),
-        )
+        model, stream = checked(written), _streams(endpoint, fields)
+        deadline = story.started + _patience(head)
+        call = Call(story.record.id, endpoint, model, stream, fields, body, identity, deadline)
+        call.named = named
+        call.replay = endpoint.task not in endpoints.PAID_MEDIA
+        if "stream_options" in fields:
+            call.wants_usage = _wants_usage(fields)
+        if b"x-wait-for-model" in head:
+            call.wait = head[b"x-wait-for-model"].lower() in (b"true", b"1")
+        if b"x-router-splice" in head:
+            call.splice = head[b"x-router-splice"].lower() not in (b"0", b"false")
+        if b"x-use-cache" in head:
+            call.use_cache = head[b"x-use-cache"].lower() not in (b"0", b"false")
         if endpoint.raw:
             _of_the_hub(call, raw, head)
         return call
@@ -102,18 +99,11 @@ class Reader:
         upload = Upload(more, boundary_of(head.get(b"content-type", b"")), length, self._max_upload)
         try:
             await upload.find_model()
-            return Call(
-                request_id=story.record.id,
-                endpoint=story.endpoint,
-                model=checked(upload.model),
-                stream=False,
-                fields={},
-                body=b"",
-                identity=identity,
-                deadline=story.started + _patience(head),
-                upload=upload,
-                replay=story.endpoint.task not in endpoints.PAID_MEDIA,
-            )
+            model = checked(upload.model)
+            deadline = story.started + _patience(head)
+            call = Call(story.record.id, story.endpoint, model, False, {}, b"", identity, deadline, upload)
+            call.replay = story.endpoint.task not in endpoints.PAID_MEDIA
+            return call
         except BaseException:
             upload.close()
             raise

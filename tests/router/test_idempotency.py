@@ -58,10 +58,9 @@ class Asked:
     def __post_init__(self) -> None:
         self.story = Story("mine", self.endpoint, 0.0)
         raw = json.dumps(self.body).encode()
-        self.call = Call(
-            "mine", self.endpoint, self.model, False, envelope.read(raw), raw, self.identity,
-            deadline=time.monotonic() + self.patience, replay=not self.paid, upload=self.upload,
-        )  # fmt: skip
+        fields, deadline = envelope.read(raw), time.monotonic() + self.patience
+        self.call = Call("mine", self.endpoint, self.model, False, fields, raw, self.identity, deadline, self.upload)
+        self.call.replay = not self.paid
 
     async def _send(self, message: Any) -> None:
         self.sent.append(message)

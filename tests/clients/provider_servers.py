@@ -8,9 +8,10 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 from router.sandbox.pictures import png
+from tests.threaded import Threaded
 
 PICTURE = png("painted elsewhere", 48, 32)
 FILM = b"\0\0\0\x18ftypisom" + bytes(40)
@@ -85,7 +86,7 @@ def providers() -> Iterator[Providers]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002, the name is http.server's
             """Nothing on stderr."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+    with Threaded(("127.0.0.1", 0), Answering) as server:
         known.base = f"http://127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()

@@ -10,7 +10,7 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -18,6 +18,7 @@ from providers import spec
 from providers.dialects.hf_media import sound
 from tests.providers.hub_calls import FLAC, PNG, b64
 from tests.providers.hub_replies import CDN, DRAWN, MP4, REPLIES, SCORED, SPOKEN, Replies
+from tests.threaded import Threaded
 
 TEXT: Final = (" there", " now")  # as it is streamed
 WORDS: Final = "".join(TEXT)
@@ -180,7 +181,7 @@ def families(places: dict[str, tuple[str, str]]) -> Iterator[Families]:
         def log_message(self, *_: Any) -> None:
             """Nothing on stderr."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+    with Threaded(("127.0.0.1", 0), Answering) as server:
         known.base = f"http://127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()

@@ -11,7 +11,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from tests.flows.test_identity import PRO, SIGNING, Site, site
 from tests.router.stores.postgres_server import PostgresServer, postgres, postgres_url
 from tests.router.stores.redis_server import RedisServer
 from tests.running import Running, server_of, serving
+from tests.threaded import Threaded
 
 __all__ = ["postgres", "postgres_url", "site"]
 
@@ -93,7 +94,7 @@ class Telltale(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def telltale() -> Iterator[int]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Telltale)
+    server = Threaded(("127.0.0.1", 0), Telltale)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     yield int(server.server_address[1])

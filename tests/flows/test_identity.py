@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.running import KEY, Running, serving
+from tests.threaded import Threaded
 
 ADMIN = "admin-canary-0123456789"
 PRO, FREE, NOBODY = "hf_canaryTokenOfPro000000", "hf_canaryTokenOfFree00000", "hf_canaryTokenOfNobody00"
@@ -80,7 +81,7 @@ def site() -> Iterator[Site]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Asked)
+    server = Threaded(("127.0.0.1", 0), Asked)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     site.base = f"http://127.0.0.1:{server.server_address[1]}"

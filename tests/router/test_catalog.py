@@ -7,7 +7,7 @@ import threading
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from router import catalog, cli
 from router.catalog import client, listing, rows, table
 from router.config.files import read_tables
 from router.routing import Row
+from tests.threaded import Threaded
 
 TOKEN = "hf_canary_0123456789"
 
@@ -127,7 +128,7 @@ def hub() -> Iterator[Hub]:
 
         def log_message(self, *_: Any) -> None: ...
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = Threaded(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     made.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

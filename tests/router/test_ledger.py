@@ -99,8 +99,10 @@ def test_an_intent_without_an_end_is_lost_at_the_next_start_and_charged_with_not
     with kept(sqlite_url, spool) as after:
         until(lambda: after.reconciled == 2)
     columns = "id, status, estimated, cost, charge, request, tenant, idempotency"
-    found = database(sqlite_url).rows(f"SELECT {columns} FROM entries WHERE outcome = 'lost' ORDER BY id")
-    assert list(found) == [("a", 0, 1, 700, 0, "req-a", "ann", "idem"), ("b", 0, 1, None, 0, "req-b", "ann", "")]
+    store = database(sqlite_url)
+    found = list(store.rows(f"SELECT {columns} FROM entries WHERE outcome = 'lost' ORDER BY id"))
+    store.close()
+    assert found == [("a", 0, 1, 700, 0, "req-a", "ann", "idem"), ("b", 0, 1, None, 0, "req-b", "ann", "")]
     assert list(spool.iterdir()) == []
     with kept(sqlite_url, spool) as again:
         pass
@@ -146,7 +148,9 @@ def test_a_database_that_another_holds_is_waited_for(
 ) -> None:
     monkeypatch.setattr("router.stores.sql.BUSY", 0.1)
     monkeypatch.setattr(ledgers, "FIRST_WAIT", 0.05)
-    database(sqlite_url).open()
+    store = database(sqlite_url)
+    store.open()
+    store.close()
     other = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with kept(sqlite_url, spool) as ledger:

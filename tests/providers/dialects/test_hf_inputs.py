@@ -169,7 +169,7 @@ def test_a_body_that_cannot_be_the_inputs_is_refused(task: str, raw: bytes, para
 
 @pytest.mark.parametrize("name", ["inputs", "parameters"])
 def test_what_is_nested_too_deep_or_no_json_is_refused_by_name(name: str) -> None:
-    deep = Body({"inputs": msgspec.Raw(b'"a"'), name: msgspec.Raw(b"[" * 5000 + b"]" * 5000)})
+    deep = Body({"inputs": msgspec.Raw(b'"a"'), name: msgspec.Raw(b"[" * 50_000 + b"]" * 50_000)})
     assert refusal("text-classification", deep).param == name
     broken = Body({"inputs": msgspec.Raw(b'"a"'), name: msgspec.Raw(b'"\xff"')})
     assert refusal("text-classification", broken).param == name

@@ -1,3 +1,4 @@
+import contextlib
 import sqlite3
 import threading
 import time
@@ -164,5 +165,6 @@ def test_a_million_entries_are_summed_in_milliseconds(tmp_path: Path) -> None:
         f" {path.stat().st_size / 1e6:.0f} MB"
     )
     assert whole < 50
-    assert sqlite3.connect(path).execute("SELECT COUNT(*) FROM entries").fetchone() == (count,)
+    with contextlib.closing(sqlite3.connect(path)) as opened:
+        assert opened.execute("SELECT COUNT(*) FROM entries").fetchone() == (count,)
     store.close()

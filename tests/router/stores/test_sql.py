@@ -21,10 +21,15 @@ def key(digest: str, **other: object) -> tuple[object, ...]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
-        return database(f"sqlite:///{tmp_path / 'new' / 'router.db'}")
-    return database(request.getfixturevalue("postgres_url"))
+        return f"sqlite:///{tmp_path / 'new' / 'router.db'}"
+    return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+def store(url: str) -> Database:
+    return database(url)
 
 
 def test_what_is_there_already_is_not_inserted_again(store: Database) -> None:
@@ -60,9 +65,8 @@ def test_rows_that_do_not_fit_are_told_from_a_store_that_is_away(store: Database
     store.close()
 
 
-def test_two_who_open_at_once_bring_the_schema_up_to_date_once(store: Database, request: pytest.FixtureRequest) -> None:
-    url = request.getfixturevalue("postgres_url") if "postgresql" in request.node.name else None
-    others = [database(url) if url else store for _ in range(4)]
+def test_two_who_open_at_once_bring_the_schema_up_to_date_once(url: str) -> None:
+    others = [database(url) for _ in range(4)]
     failed: list[Exception] = []
 
     def opens(each: Database) -> None:
@@ -109,7 +113,8 @@ def test_a_file_put_in_the_place_of_another_is_what_is_written_to(tmp_path: Path
     with store.transaction():
         store.run("INSERT INTO changes VALUES (?, ?)", ("keys", 1))
     store.close()
-    assert sqlite3.connect(path).execute("SELECT number FROM changes").fetchone() == (1,)
+    with contextlib.closing(sqlite3.connect(path)) as opened:
+        assert opened.execute("SELECT number FROM changes").fetchone() == (1,)
 
 
 @pytest.mark.slow

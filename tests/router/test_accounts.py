@@ -5,7 +5,7 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,16 @@ import pytest
 
 from providers.dialects import DIALECTS
 from router import routing
-from router.accounts import Accounts
+from router.accounts import Accounts, entry_of
 from router.bounds import NANO, LimitSettings
 from router.call import Call, Endpoint
+from router.entry import Entry
 from router.errors import Refused
 from router.identity import Identity, Licence
 from router.ledger import Ledger
 from router.limits import Limits
 from router.plans import PlanSettings
+from router.record import Try
 from router.routing import DeploymentSettings, Place, Plan, RouteSettings, Table
 from router.secrets import Secret
 from router.seeds import Seeds
@@ -28,7 +30,7 @@ from router.stores.memory import MemoryStore
 from router.stores.sql import Database, Sqlite
 from router.story import Story
 from tests.router.ledger_records import entry
-from tests.router.stories import call_of, candidate
+from tests.router.stories import call_of, candidate, recorded
 
 DAY = 86_400
 PRICE: dict[str, float | None] = {"input": 1.0, "output": 2.0}
@@ -256,6 +258,19 @@ def test_without_a_ledger_limits_hold_all_the_same() -> None:
     served(story)
     accounts.close(call, story)
     assert held(accounts, who) == [19_000]
+
+
+def test_an_entry_says_what_the_record_says_each_in_its_place() -> None:
+    called = {"id": "entry", "request": "id", "key": "virtual_key", "provider_key": "key"}
+    record = recorded(tries=[Try("u", "u/m", 200, "serve", "", 0.1)], stream=True)
+    for number, field in enumerate(fields(record), 2):
+        before = getattr(record, field.name)
+        if not isinstance(before, list | bool):
+            setattr(record, field.name, type(number if before is None else before)(number))  # another one in each
+    found = entry_of(record, "idem")
+    for name in Entry.__struct_fields__[:-3]:
+        assert getattr(found, name) == getattr(record, called.get(name, name)), name
+    assert (found.tries, found.idempotency, found.failed) == (1, "idem", ())
 
 
 class Broken(Ledger):

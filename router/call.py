@@ -23,7 +23,7 @@ class Endpoint:
 
 class Call:
     """One request. `model` is the id as the caller wrote it; times are of `time.monotonic`. It is filled where it is
-    read (router/reading.py), and not changed behind it.
+    read (router/reading.py), and not changed behind it; what most requests leave as it is stands in the class.
     """
 
     named: bool = False  # by the path or a default, whatever the body says of it

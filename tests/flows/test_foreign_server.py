@@ -94,7 +94,7 @@ def test_a_caller_who_leaves_is_noticed(base: str) -> None:
 @pytest.mark.parametrize("pair", [tuple, list])
 @pytest.mark.parametrize("all_of_them", [list, tuple, iter])
 def test_headers_may_come_as_any_pairs(pair: Any, all_of_them: Any, tmp_path: Path) -> None:
-    """So ASGI has it; Mangum and Hypercorn make lists of lists."""
+    """So ASGI has it; Mangum makes lists of lists."""
     (tmp_path / "config.yaml").write_text(
         f"virtual_keys: [{{name: alice, key: {KEY}}}]\nupstreams: {{sandbox: {{provider: sandbox}}}}\n"
         f"stores: {{directory: {tmp_path}}}\n"

@@ -4,6 +4,7 @@ A reload makes another and swaps the whole. The old one's requests go on with wh
 them has ended its connections are closed. What a reload must not touch (figures, log, who rests) is handed in.
 """
 
+import asyncio
 from collections.abc import Iterator
 from typing import Final
 
@@ -135,7 +136,7 @@ class Parts:
         await self._sow()
         await self._live.open()
         if self.lasting.stored is not None:
-            self.lasting.stored.attach(self.keyring)
+            await asyncio.to_thread(self.lasting.stored.attach, self.keyring)  # very many keys take a second
 
     async def _sow(self) -> None:
         """What upstreams and keys had spent before this process counted. A tenant's is asked for when it comes."""
@@ -158,7 +159,7 @@ class Parts:
 
     async def close(self) -> None:
         if self.lasting.stored is not None:
-            self.lasting.stored.detach(self.keyring)
+            await asyncio.to_thread(self.lasting.stored.detach, self.keyring)
         await self._live.close()
         await self._load.close()
         await self._exchange.close()

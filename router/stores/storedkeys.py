@@ -113,14 +113,14 @@ class StoredKeys:
                 lock.release()
 
     def attach(self, keyring: Adopts) -> None:
-        """It knows what is known, from now on."""
+        """It knows what is known, from now on. For a thread: it waits for keys that are just being made known."""
         with self._lock:
             self._keyrings.append(keyring)
             if self._snapshot is not None:
                 keyring.adopt(self._snapshot)
 
     def detach(self, keyring: Adopts) -> None:
-        """Nobody asks it any more. One that is not attached is no fault."""
+        """Nobody asks it any more. One that is not attached is no fault. For a thread, too."""
         with self._lock:
             self._keyrings = [each for each in self._keyrings if each is not keyring]
 
